@@ -1,0 +1,63 @@
+"""Every exception that edgewise raises on purpose.
+
+    EdgewiseError
+    ├── InputError              an argument or option that cannot be used
+    │   ├── ModelError          a model, model file or artifact that cannot be used
+    │   └── DataError           data that cannot be read or do not fit the model
+    ├── MissingExtra            an optional dependency that is not installed
+    ├── UnsupportedOperator     an operator that a runtime (or a step) cannot take
+    ├── StepError               a step whose `requires` or `ensures` does not hold
+    └── Disagreement            an artifact that does not compute what its Model computes
+
+One message is one sentence or two: what, where, what was found, and what to do about it.
+The command line prints the message and exits with code 2; anything else is a bug.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "DataError",
+    "Disagreement",
+    "EdgewiseError",
+    "InputError",
+    "MissingExtra",
+    "ModelError",
+    "StepError",
+    "UnsupportedOperator",
+]
+
+
+class EdgewiseError(Exception):
+    """Base of every error that edgewise raises on purpose."""
+
+
+class InputError(EdgewiseError):
+    """An argument or option that cannot be used."""
+
+
+class ModelError(InputError):
+    """A model, model file or artifact that cannot be used."""
+
+
+class DataError(InputError):
+    """Data that cannot be read, or that do not fit the model's signature."""
+
+
+class MissingExtra(EdgewiseError):
+    """An optional dependency that is not installed; the message carries the pip line."""
+
+    def __init__(self, what: str, extra: str):
+        super().__init__(f"{what} is not installed: run  pip install 'edgewise[{extra}]'")
+        self.extra = extra
+
+
+class UnsupportedOperator(EdgewiseError):
+    """An operator that a runtime (or a step) cannot take; the message names the layer."""
+
+
+class StepError(EdgewiseError):
+    """A step whose `requires` does not hold for its input, or `ensures` for its output."""
+
+
+class Disagreement(EdgewiseError):
+    """An artifact that does not compute what its Model computes; names the first layer."""

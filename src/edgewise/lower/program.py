@@ -1,0 +1,162 @@
+"""Program: the small language between a Model's graph and a runtime's file format.
+
+A Model's graph has hundreds of aten overloads and symbolic sizes. A Program has a few dozen
+kinds of operator, every size an integer (the batch included), batch-norm folded, dropout gone,
+and every quantized value marked on the value itself. `build` makes one; each runtime's lowering
+is then a table with one small function per kind.
+
+What holds for every Program:
+
+* Axes are as in the Model (NCHW for images); a lowering that lays out anew does so itself.
+* An operator is quantized as a whole or not at all: either all its activations, in and out, have
+  a `Quant`, or none has. ``quantize`` and ``dequantize`` stand explicitly at the borders.
+* Activations are quantized to int8 per tensor, range [-128, 127]. Weights of ``conv`` and
+  ``linear`` are quantized symmetrically (zero point 0, [-127, 127]) per output channel or per
+  tensor, and their `data` are then the integers. A bias is float32; where the runtime wants
+  int32 its scale is ``input scale * weight scale``.
+* ``reshape``, ``permute``, ``slice``, ``concat``, ``pad``, ``expand`` and ``max_pool`` move
+  values and do not change them: quantized inputs and output share one scale and zero point.
+* A clamp (ReLU, ReLU6, hard-tanh) that follows ``conv``, ``linear``, ``add``, ``sub`` or ``mul``
+  as the only reader is part of it: attribute ``clamp`` = (lowest, highest), with infinities.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+__all__ = ["KINDS", "Op", "Program", "Quant", "Tensor"]
+
+NO_CLAMP = (-math.inf, math.inf)
+
+# kind: what it takes -> its attributes. Spatial attributes have one entry a spatial axis;
+# `padding` entries are (before, after) pairs.
+KINDS: dict[str, str] = {
+    "conv": "x, weight (out, in/groups, *kernel), bias|None -> stride, padding, dilation, groups, clamp",
+    "conv_transpose": "x, weight (in, out/groups, *kernel), bias|None -> stride, padding, "
+    "output_padding, dilation, groups, clamp",
+    "linear": "x (..., in), weight (out, in), bias|None -> clamp",
+    "matmul": "a, b (numpy matmul semantics)",
+    "add": "a, b (numpy broadcasting) -> clamp",
+    "sub": "a, b -> clamp",
+    "mul": "a, b -> clamp",
+    "div": "a, b",
+    "pow": "a, b",
+    "maximum": "a, b",
+    "minimum": "a, b",
+    "clamp": "x -> clamp",
+    "neg": "x",
+    "abs": "x",
+    "exp": "x",
+    "log": "x",
+    "sqrt": "x",
+    "rsqrt": "x",
+    "erf": "x",
+    "sin": "x",
+    "cos": "x",
+    "floor": "x",
+    "sigmoid": "x",
+    "tanh": "x",
+    "silu": "x",
+    "gelu": "x -> approximate ('none' or 'tanh')",
+    "hardswish": "x",
+    "hardsigmoid": "x",
+    "elu": "x -> alpha",
+    "leaky_relu": "x -> slope",
+    "softplus": "x",
+    "softmax": "x -> axis",
+    "log_softmax": "x -> axis",
+    "layer_norm": "x, weight|None, bias|None (over the last axes) -> axes (count), eps",
+    "max_pool": "x -> kernel, stride, padding, dilation",
+    "avg_pool": "x -> kernel, stride, padding, count_include_pad",
+    "mean": "x -> axes, keepdim",
+    "sum": "x -> axes, keepdim",
+    "amax": "x -> axes, keepdim",
+    "amin": "x -> axes, keepdim",
+    "concat": "x... -> axis",
+    "pad": "x -> padding (a pair for every axis), mode ('constant', 'reflect' or 'edge'), value",
+    "slice": "x -> start, stop, step (one entry for every axis; step >= 1)",
+    "reshape": "x -> shape",
+    "permute": "x -> order",
+    "expand": "x -> shape",
+    "gather": "table, indices (rows of axis 0)",
+    "resize": "x -> size, mode ('nearest' or 'linear'), align_corners",
+    "cast": "x -> dtype",
+    "quantize": "x float -> int8 (the output's Quant)",
+    "dequantize": "x int8 -> float",
+}
+
+# Kinds whose quantized output has its input's scale and zero point.
+VALUE_PRESERVING = frozenset({"reshape", "permute", "slice", "concat", "pad", "expand", "max_pool"})
+
+
+@dataclass(frozen=True, eq=False)
+class Quant:
+    """How integers stand for real numbers: ``real = scale * (integer - zero_point)``.
+
+    Attributes:
+        scale: float32, shape () per tensor or (channels,) along `axis`.
+        zero_point: int32, the same shape.
+        dtype: ``"int8"`` (the widths to come: ``"int4"``, ``"int16"``).
+        axis: the channel axis, None per tensor.
+    """
+
+    scale: np.ndarray
+    zero_point: np.ndarray
+    dtype: str = "int8"
+    axis: int | None = None
+
+    def same(self, other: Quant) -> bool:
+        """Whether both stand for the same real numbers."""
+        return (
+            self.dtype == other.dtype
+            and self.axis == other.axis
+            and np.array_equal(self.scale, other.scale)
+            and np.array_equal(self.zero_point, other.zero_point)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """One value of a Program.
+
+    Attributes:
+        name: unique within the Program.
+        shape: integers, batch included.
+        dtype: of the real numbers that it holds: ``"float32"``, or an integer or bool dtype for
+            indices and masks. A quantized tensor holds real numbers: its dtype is ``"float32"``.
+        quant: how it is stored when quantized.
+        data: a constant's values: integers where `quant` is set, else of `dtype`.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    quant: Quant | None = None
+    data: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """One operator: its kind (a key of `KINDS`), inputs, output and attributes.
+
+    `layer` is the name the user knows: the module that owns the weight, else the node's name.
+    """
+
+    kind: str
+    inputs: tuple[Tensor | None, ...]
+    output: Tensor
+    attrs: dict[str, Any] = field(default_factory=dict)
+    layer: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """Operators in an order in which they can run. Inputs and outputs are float (or integer)."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    ops: tuple[Op, ...]

@@ -1,0 +1,154 @@
+"""The values that describe models, artifacts and measurements; free of torch.
+
+Each is a frozen dataclass that msgspec reads and writes as JSON, so that a record made on a
+workstation is read, and checked, on a device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import msgspec
+
+from .errors import InputError
+
+__all__ = [
+    "Agreement",
+    "Event",
+    "Latency",
+    "Measurement",
+    "Signature",
+    "TensorSpec",
+    "decode",
+    "encode",
+]
+
+T = TypeVar("T")
+
+DTYPES = ("float32", "float16", "uint8", "int8", "int16", "int32", "int64", "bool")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output: its name, shape, dtype, and what its axes and numbers mean.
+
+    Attributes:
+        name: as the user named it.
+        shape: sizes; ``None`` marks the batch axis, which may take any size.
+        dtype: a numpy dtype name, one of `DTYPES`.
+        layout: one letter an axis (``"NCHW"``, ``"NHWC"``, ``"NC"``); empty when unknown.
+        range: the least and largest value that may occur, where that is known.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str = "float32"
+    layout: str = ""
+    range: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What goes in, what comes out, and what the outputs are called."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Event:
+    """One entry of a lineage: a step, its parameters, and what it left alone with the reason."""
+
+    step: str
+    params: dict[str, Any] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How an artifact's outputs compare with its Model's on the same inputs.
+
+    Attributes:
+        top1: share of samples whose largest output has the same index; ties count as equal.
+        max_steps: largest difference in quantization steps of the output, 0 for equal; for a
+            float output, the step is 1/255 of the output's range over the samples.
+        max_abs: largest absolute difference of any output element.
+        n: number of samples.
+        source: where the samples came from: ``"data"``, ``"model"`` or ``"random"``.
+    """
+
+    top1: float
+    max_steps: float
+    max_abs: float
+    n: int
+    source: str
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Percentiles of one inference's wall time in milliseconds.
+
+    p90 is given from 64 runs and p99 from 662 runs on; from fewer, a percentile would say more
+    than the runs do (the counts of MLPerf's early stopping, for 99 % confidence).
+    """
+
+    p50: float
+    runs: int
+    threads: int
+    batch: int
+    p90: float | None = None
+    p99: float | None = None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One subject's figures with the conditions under which they were measured.
+
+    What was not measured is ``None`` and is left out of the JSON.
+    """
+
+    subject: str
+    runtime: str
+    device: str
+    metric: str | None = None
+    value: float | None = None
+    n: int | None = None
+    ci95: tuple[float, float] | None = None
+    latency_ms: Latency | None = None
+    memory_bytes: int | None = None
+    size_bytes: int | None = None
+    load_ms: float | None = None
+    agreement: Agreement | None = None
+    machine: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+def _prune(value: Any) -> Any:
+    """Drop the ``None`` fields and the empty maps, which say nothing."""
+    if isinstance(value, Mapping):
+        kept = {k: _prune(v) for k, v in value.items()}
+        return {k: v for k, v in kept.items() if v is not None and v != {}}
+    if isinstance(value, list | tuple):
+        return [_prune(v) for v in value]
+    return value
+
+
+def encode(record: Any) -> bytes:
+    """JSON text of a record, the same bytes for equal records (UTF-8, indented, sorted maps)."""
+    raw = msgspec.json.encode(_prune(msgspec.to_builtins(record)), order="sorted")
+    return msgspec.json.format(raw, indent=2) + b"\n"
+
+
+def decode(text: bytes, kind: type[T], where: str) -> T:
+    """Read a record of type `kind` from JSON, checking every field.
+
+    Raises:
+        InputError: the text is not JSON or a field is missing, superfluous or of another type.
+    """
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{where} is not a valid {kind.__name__} record: {error}") from None
