@@ -1,0 +1,122 @@
+"""Affine quantization: real numbers on an evenly spaced grid.
+
+``real = scale * (integer - zero_point)``, Jacob et al. 2018, "Quantization and Training of Neural
+Networks for Efficient Integer-Arithmetic-Only Inference" (arXiv:1712.05877), equation 1.
+
+`fake_quantize` is also the operator ``torch.ops.edgewise.fake_quantize``: the one way in which a
+Model's graph says that a value is quantized. aten's own ``fake_quantize_*`` are not used because
+they cannot be traced with gradients (``aten.fake_quantize_per_tensor_affine_cachemask`` has no
+meta kernel in torch 2.13).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["affine_parameters", "dequantize", "fake_quantize", "quantize", "symmetric_parameters"]
+
+# A range narrower than this holds one value; a smaller scale would overflow 1 / scale.
+SMALLEST_SCALE = float(torch.finfo(torch.float32).tiny) * 256
+
+
+def affine_parameters(
+    low: Tensor, high: Tensor, quant_min: int = -128, quant_max: int = 127
+) -> tuple[Tensor, Tensor]:
+    """Scale and zero point for the range [low, high], zero always exactly on the grid.
+
+    arXiv:1712.05877, section 3 ("nudged"): the range is first widened to contain zero.
+
+    Args:
+        low, high: float, any (equal) shape, low <= high.
+
+    Returns:
+        scale (float32) and zero_point (int32), shaped like `low`.
+    """
+    low = torch.clamp(low.float(), max=0.0)
+    high = torch.clamp(high.float(), min=0.0)
+    # In float64 so that a range up to float32's largest value does not overflow.
+    span = high.double() - low.double()
+    scale = (span / (quant_max - quant_min)).clamp(min=SMALLEST_SCALE).float()
+    zero_point = torch.round(quant_min - low.double() / scale.double())
+    return scale, zero_point.clamp(quant_min, quant_max).to(torch.int32)
+
+
+def symmetric_parameters(magnitude: Tensor, quant_max: int = 127) -> tuple[Tensor, Tensor]:
+    """Scale and zero point (all zeros) for the range [-magnitude, magnitude].
+
+    Args:
+        magnitude: float >= 0, any shape.
+
+    Returns:
+        scale (float32) and zero_point (int32), shaped like `magnitude`.
+    """
+    scale = (magnitude.double() / quant_max).clamp(min=SMALLEST_SCALE).float()
+    return scale, torch.zeros_like(scale, dtype=torch.int32)
+
+
+def quantize(
+    x: Tensor, scale: Tensor, zero_point: Tensor, quant_min: int, quant_max: int, axis: int | None
+) -> Tensor:
+    """The integers (int32) nearest to `x`, half to even, clamped to [quant_min, quant_max].
+
+    `scale` and `zero_point` have shape (), or (channels,) along `axis`.
+    """
+    scale, zero_point = _along(scale, x, axis), _along(zero_point, x, axis)
+    integers = torch.round(x / scale) + zero_point
+    return integers.clamp(quant_min, quant_max).to(torch.int32)
+
+
+def dequantize(integers: Tensor, scale: Tensor, zero_point: Tensor, axis: int | None) -> Tensor:
+    """The real numbers (float32) that the integers stand for; the shapes as in `quantize`."""
+    return (integers - _along(zero_point, integers, axis)) * _along(scale, integers, axis)
+
+
+@torch.library.custom_op("edgewise::fake_quantize", mutates_args=())
+def fake_quantize(
+    x: Tensor,
+    scale: Tensor,
+    zero_point: Tensor,
+    quant_min: int,
+    quant_max: int,
+    axis: int | None = None,
+) -> Tensor:
+    """`dequantize(quantize(x))`: the nearest value on the grid, as float32, shaped like `x`.
+
+    The gradient with respect to `x` is 1 inside the range and 0 outside (the straight-through
+    estimator, Bengio et al. 2013, arXiv:1308.3432).
+    """
+    if axis is None:
+        return torch.fake_quantize_per_tensor_affine(x, scale, zero_point, quant_min, quant_max)
+    return torch.fake_quantize_per_channel_affine(
+        x, scale, zero_point, axis, quant_min, quant_max
+    )
+
+
+@fake_quantize.register_fake
+def _(x, scale, zero_point, quant_min, quant_max, axis=None):
+    return torch.empty_like(x)
+
+
+def _remember(ctx, inputs, output):
+    x, scale, zero_point, quant_min, quant_max, axis = inputs
+    scale, zero_point = _along(scale, x, axis), _along(zero_point, x, axis)
+    integers = torch.round(x / scale) + zero_point
+    ctx.save_for_backward((integers >= quant_min) & (integers <= quant_max))
+
+
+def _straight_through(ctx, gradient):
+    (inside,) = ctx.saved_tensors
+    return gradient * inside, None, None, None, None, None
+
+
+fake_quantize.register_autograd(_straight_through, setup_context=_remember)
+
+
+def _along(value: Tensor, x: Tensor, axis: int | None) -> Tensor:
+    """`value` of shape (channels,) shaped to broadcast against `x` along `axis`."""
+    if axis is None:
+        return value
+    shape = [1] * x.ndim
+    shape[axis] = -1
+    return value.reshape(shape)
