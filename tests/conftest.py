@@ -1,0 +1,20 @@
+"""What the tests of every room share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+__all__ = ["shared_data"]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data and weights beside the checkout; the test is skipped without it."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("EDGEWISE_SHARED_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no data at {folder}: set EDGEWISE_SHARED_DATA to the folder of real data")
+    return folder
