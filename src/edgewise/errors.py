@@ -5,6 +5,7 @@
     │   ├── ModelError          a model, model file or artifact that cannot be used
     │   └── DataError           data that cannot be read or do not fit the model
     ├── MissingExtra            an optional dependency that is not installed
+    ├── RuntimeFailure          a runtime that crashed, hung or failed while running a file
     ├── UnsupportedOperator     an operator that a runtime (or a step) cannot take
     ├── StepError               a step whose `requires` or `ensures` does not hold
     └── Disagreement            an artifact that does not compute what its Model computes
@@ -22,6 +23,7 @@ __all__ = [
     "InputError",
     "MissingExtra",
     "ModelError",
+    "RuntimeFailure",
     "StepError",
     "UnsupportedOperator",
 ]
@@ -49,6 +51,10 @@ class MissingExtra(EdgewiseError):
     def __init__(self, what: str, extra: str):
         super().__init__(f"{what} is not installed: run  pip install 'edgewise[{extra}]'")
         self.extra = extra
+
+
+class RuntimeFailure(EdgewiseError):
+    """A runtime that crashed, hung or failed while running a file; names it and the signal."""
 
 
 class UnsupportedOperator(EdgewiseError):

@@ -6,6 +6,7 @@ import importlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from ...errors import InputError, ModelError
 from ...record import Signature
 
-__all__ = ["RUNTIMES", "Runner", "files", "open_file", "runtime_of"]
+__all__ = ["RUNTIMES", "Runner", "files", "open_file", "probe", "runtime_of"]
 
 
 class Runner(Protocol):
@@ -96,5 +97,17 @@ def open_file(name: str, path: str | os.PathLike[str], threads: int | None = Non
         MissingExtra: the runtime is not installed.
         ModelError: the runtime cannot read the file.
     """
-    module = importlib.import_module(f".{get(name).module}", __name__)
-    return module.open(Path(path), threads or os.cpu_count() or 1)
+    return _module(name).open(Path(path), threads or os.cpu_count() or 1)
+
+
+def probe(name: str) -> str:
+    """Import the runtime itself and return its version.
+
+    Raises:
+        MissingExtra: the runtime is not installed.
+    """
+    return _module(name).probe()
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f".{get(name).module}", __name__)
