@@ -1,0 +1,1 @@
+"""Side by side with peers: the same network, data and machine, one command each."""
