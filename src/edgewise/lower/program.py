@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["KINDS", "Op", "Program", "Quant", "Tensor"]
+__all__ = ["KINDS", "QUANTIZABLE", "VALUE_PRESERVING", "Op", "Program", "Quant", "Tensor"]
 
 NO_CLAMP = (-math.inf, math.inf)
 
@@ -88,6 +88,15 @@ KINDS: dict[str, str] = {
     "quantize": "x float -> int8 (the output's Quant)",
     "dequantize": "x int8 -> float",
 }
+
+# Kinds that may be quantized; the others are always float.
+QUANTIZABLE = frozenset(
+    {
+        "conv", "conv_transpose", "linear", "matmul", "add", "sub", "mul", "clamp", "sigmoid",
+        "tanh", "hardswish", "leaky_relu", "softmax", "max_pool", "avg_pool", "mean", "concat",
+        "pad", "slice", "reshape", "permute", "expand",
+    }
+)  # fmt: skip
 
 # Kinds whose quantized output has its input's scale and zero point.
 VALUE_PRESERVING = frozenset({"reshape", "permute", "slice", "concat", "pad", "expand", "max_pool"})

@@ -1,0 +1,241 @@
+"""Quantize: integers instead of floats, for weights and for what flows between layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+
+import torch
+from torch import Tensor, fx
+
+from ..data import Data
+from ..errors import DataError, InputError, StepError
+from ..graph.canonical import FAKE_QUANTIZE, layer, shapes
+from ..graph.fold import constant, fold
+from ..graph.placement import Placement, place
+from ..math.affine import affine_parameters, symmetric_parameters
+from ..model import Model
+from ..step import Plan, Step
+
+__all__ = ["Quantize", "QuantizePlan", "Range", "WeightScales"]
+
+SCHEMES = ("int8",)
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values (by node name) that share one grid, and that grid."""
+
+    values: tuple[str, ...]
+    low: float
+    high: float
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class WeightScales:
+    """One weight: symmetric, one scale a channel along `axis`, or one in all (axis None)."""
+
+    weight: str
+    reader: str
+    axis: int | None
+    scales: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class QuantizePlan(Plan):
+    """Every grid that `Quantize` will put into the graph, and what stays float with its reason."""
+
+    scheme: str
+    activations: tuple[Range, ...]
+    weights: tuple[WeightScales, ...]
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Quantize(Step):
+    """Static post-training quantization.
+
+    The result is the same float graph, batch-norm folded, with fake-quantize nodes in it:
+    weights symmetric per output channel in [-127, 127], activations affine per tensor in
+    [-128, 127], their ranges the least and largest value over the calibration samples.
+
+    Attributes:
+        scheme: ``"int8"``.
+        samples: at most so many calibration samples are looked at.
+        keep_float: layers to leave in float, as names or patterns (``"layer1.*"``).
+    """
+
+    scheme: str = "int8"
+    samples: int = 256
+    keep_float: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if self.scheme not in SCHEMES:
+            raise InputError(f"unknown scheme '{self.scheme}': choose one of {', '.join(SCHEMES)}")
+        if self.samples < 1:
+            raise InputError(f"samples must be at least 1, found {self.samples}")
+
+    def requires(self, model: Model) -> None:
+        if model.quantized:
+            raise StepError("the model is quantized already: start from the float model")
+
+    def plan(self, model: Model, data: Data | None) -> QuantizePlan:
+        if data is None or data.calibration is None or len(data.calibration) == 0:
+            raise DataError("quantization needs calibration samples: give data with at least one")
+        module = fold(model.module())
+        placement = place(module, shapes(module, model.signature, 2), self._keeps_float(module))
+        bounds = _observe(module, placement, self._batches(data))
+        activations = _activation_ranges(placement, bounds)
+        scale_of = {value: r.scale for r in activations for value in r.values}
+        weights = tuple(_weight_scales(module, placement, scale_of))
+        return QuantizePlan(self.scheme, activations, weights, placement.skipped)
+
+    def apply(self, model: Model, plan: QuantizePlan) -> Model:
+        module = fold(model.module())
+        nodes = {node.name: node for node in module.graph.nodes}
+        for row in plan.activations:
+            scale, zero_point = (
+                torch.tensor(row.scale),
+                torch.tensor(row.zero_point, dtype=torch.int32),
+            )
+            for name in row.values:
+                node = nodes[name]
+                _insert(module, node, list(node.users), (scale, zero_point, -128, 127, None))
+        for row in plan.weights:
+            scale = torch.tensor(row.scales if row.axis is not None else row.scales[0])
+            zero_point = torch.zeros_like(scale, dtype=torch.int32)
+            parameters = (scale, zero_point, -127, 127, row.axis)
+            _insert(module, nodes[row.weight], [nodes[row.reader]], parameters)
+        return Model(module, model.signature)
+
+    def _keeps_float(self, module: fx.GraphModule) -> frozenset[str]:
+        """Names of the nodes that `keep_float` matches.
+
+        Raises:
+            InputError: a pattern matches no layer; the closest names are suggested.
+        """
+        from difflib import get_close_matches
+
+        layers = {n.name: layer(n) for n in module.graph.nodes if n.op == "call_function"}
+        kept: set[str] = set()
+        for pattern in self.keep_float:
+            found = {name for name, of in layers.items() if fnmatch(of, pattern)}
+            if not found:
+                close = get_close_matches(pattern, sorted(set(layers.values())), n=3, cutoff=0.4)
+                hint = f": did you mean {' or '.join(close)}?" if close else ""
+                raise InputError(f"keep_float '{pattern}' matches no layer{hint}")
+            kept |= found
+        return frozenset(kept)
+
+    def _batches(self, data: Data) -> Iterator[tuple[Tensor, ...]]:
+        left = self.samples
+        for inputs, _ in data.calibration.batches(BATCH):
+            yield tuple(torch.from_numpy(array[:left]) for array in inputs)
+            left -= len(inputs[0])
+            if left <= 0:
+                return
+
+
+class _Observer(fx.Interpreter):
+    """Runs the graph and keeps the least and largest value of every watched node."""
+
+    def __init__(self, module: fx.GraphModule, watched: frozenset[str]):
+        super().__init__(module)
+        self.watched = watched
+        self.bounds: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def run_node(self, node: fx.Node):
+        value = super().run_node(node)
+        if node.name in self.watched:
+            low, high = torch.aminmax(value.detach())
+            if node.name in self.bounds:
+                seen = self.bounds[node.name]
+                low, high = torch.minimum(low, seen[0]), torch.maximum(high, seen[1])
+            self.bounds[node.name] = low, high
+        return value
+
+
+def _observe(
+    module: fx.GraphModule, placement: Placement, batches: Iterator[tuple[Tensor, ...]]
+) -> dict[str, tuple[float, float]]:
+    """Least and largest value of each watched node over all batches.
+
+    Raises:
+        DataError: a value that is NaN or infinite.
+    """
+    observer = _Observer(module, placement.watched)
+    with torch.no_grad():
+        for inputs in batches:
+            observer.run(*(_channels_last(x) for x in inputs))
+    bounds = {name: (low.item(), high.item()) for name, (low, high) in observer.bounds.items()}
+    for name, (low, high) in bounds.items():
+        if not (abs(low) < float("inf") and abs(high) < float("inf")):
+            raise DataError(
+                f"'{name}' becomes NaN or infinite on the calibration samples: check that they are "
+                "normalised as in training"
+            )
+    return bounds
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """The order of axes in memory for which the CPU's convolutions are fastest."""
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
+def _activation_ranges(
+    placement: Placement, bounds: dict[str, tuple[float, float]]
+) -> tuple[Range, ...]:
+    ranges = []
+    for group in placement.groups:
+        if group.fixed is not None:
+            low, high = group.fixed
+        else:
+            seen = [bounds[value] for value in group.values if value in bounds]
+            low = min([low for low, _ in seen] + list(group.constants))
+            high = max([high for _, high in seen] + list(group.constants))
+        scale, zero_point = affine_parameters(torch.tensor(low), torch.tensor(high))
+        ranges.append(Range(group.values, low, high, scale.item(), int(zero_point)))
+    return tuple(ranges)
+
+
+def _weight_scales(
+    module: fx.GraphModule, placement: Placement, scale_of: dict[str, float]
+) -> Iterator[WeightScales]:
+    nodes = {node.name: node for node in module.graph.nodes}
+    for name, axis in placement.weights:
+        weight = constant(module, nodes[name])
+        for reader in nodes[name].users:
+            if axis is None:
+                scale, _ = symmetric_parameters(weight.abs().amax())
+                yield WeightScales(name, reader.name, None, (scale.item(),))
+                continue
+            other = [i for i in range(weight.ndim) if i != axis]
+            magnitude = weight.detach().abs().amax(other)
+            scale, _ = symmetric_parameters(torch.maximum(magnitude, magnitude.max() * 2**-20))
+            bias = constant(module, reader.args[2]) if len(reader.args) > 2 else None
+            if bias is not None:
+                # The bias becomes an int32 of scale `input scale * weight scale`: a channel of
+                # almost no weight must not make it overflow.
+                least = bias.detach().abs() / (scale_of[reader.args[0].name] * 2**30)
+                scale = torch.maximum(scale, least)
+            yield WeightScales(name, reader.name, axis, tuple(scale.tolist()))
+
+
+def _insert(module: fx.GraphModule, node: fx.Node, readers: list[fx.Node], parameters) -> None:
+    """Put a fake-quantize between `node` and its `readers`."""
+    scale, zero_point, quant_min, quant_max, axis = parameters
+    scale_name, zero_point_name = f"{node.name}_scale", f"{node.name}_zero_point"
+    module.register_buffer(scale_name, scale)
+    module.register_buffer(zero_point_name, zero_point)
+    graph = module.graph
+    order = {n: i for i, n in enumerate(graph.nodes)}
+    with graph.inserting_before(min(readers, key=order.__getitem__)):
+        grid = graph.get_attr(scale_name), graph.get_attr(zero_point_name)
+        arguments = (node, *grid, quant_min, quant_max, axis)
+        fake = graph.call_function(FAKE_QUANTIZE, arguments, name=f"{node.name}_fake_quantize")
+    for reader in readers:
+        reader.replace_input_with(node, fake)

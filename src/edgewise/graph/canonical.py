@@ -1,0 +1,304 @@
+"""The one form that every Model's graph has, and the form in which graphs are lowered."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+
+import torch
+from torch import fx
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from ..errors import ModelError
+from ..math.affine import fake_quantize
+from ..record import Signature, TensorSpec
+
+__all__ = [
+    "FAKE_QUANTIZE",
+    "canonical",
+    "check",
+    "check_weights",
+    "layer",
+    "shapes",
+    "signature_of",
+    "sweep",
+]
+
+aten = torch.ops.aten
+FAKE_QUANTIZE = fake_quantize._opoverload
+
+# Operators whose result shares memory with their input: an in-place change of the result would
+# change the input as well.
+VIEWS = frozenset(
+    {
+        aten.view, aten.reshape, aten.flatten, aten.unflatten, aten.permute, aten.transpose,
+        aten.t, aten.slice, aten.select, aten.squeeze, aten.unsqueeze, aten.expand, aten.split,
+        aten.split_with_sizes, aten.chunk, aten.unbind, aten.narrow, aten.detach, operator.getitem,
+    }
+)  # fmt: skip
+
+
+def canonical(module: fx.GraphModule) -> fx.GraphModule:
+    """Bring the module of an exported program into the form that `Model.graph` promises.
+
+    Guards and counters are dropped, in-place operators become functional, train flags are off,
+    nodes are named after the user's layers, and inputs and outputs are flat.
+
+    Raises:
+        ModelError: the graph calls modules or changes a tensor in place that others still read.
+    """
+    graph = fx.Graph()
+    values: dict[fx.Node, fx.Node] = {}  # node of the old graph -> its present value in the new
+    for node in module.graph.nodes:
+        if node.op == "call_module" and not node.users:
+            continue  # _guards_fn: checks that `check_inputs` makes, with better sentences
+        if node.op == "call_module":
+            raise ModelError(
+                f"the exported graph calls the submodule '{node.target}': export it flat"
+            )
+        if node.op == "call_function" and _is_counter(node):
+            continue
+        copied = graph.node_copy(node, lambda old: values[old])
+        values[node] = copied
+        if node.op == "call_function" and _mutates(node):
+            copied.target = _functional(node)
+            values[node.args[0]] = copied
+        _switch_off_training(copied)
+        copied.meta = {k: v for k, v in node.meta.items() if k == "nn_module_stack"}
+    _flatten_output(graph)
+    _rename(graph)
+    graph.eliminate_dead_code()
+    result = fx.GraphModule(_attributes(module, graph), graph, class_name="Model")
+    for node in result.graph.nodes:
+        node.meta.clear()
+    return result.eval()
+
+
+def _is_counter(node: fx.Node) -> bool:
+    """BatchNorm's ``num_batches_tracked += 1``, which nothing reads."""
+    source = node.args[0] if node.args else None
+    return (
+        node.target is aten.add_.Tensor
+        and isinstance(source, fx.Node)
+        and source.op == "get_attr"
+        and not node.users
+    )
+
+
+def _mutates(node: fx.Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and schema.is_mutable
+
+
+def _functional(node: fx.Node) -> torch._ops.OpOverload:
+    """The out-of-place form of an in-place operator.
+
+    Raises:
+        ModelError: the changed tensor shares memory with another that is still read.
+    """
+    source = node.args[0]
+    order = {n: i for i, n in enumerate(node.graph.nodes)}
+    alias = source
+    while (
+        isinstance(alias, fx.Node)
+        and getattr(alias.target, "overloadpacket", alias.target) in VIEWS
+    ):
+        alias = alias.args[0]
+        if any(order[user] > order[node] for user in alias.users):
+            raise ModelError(
+                f"'{node.name}' changes in place a view of '{alias.name}', which is read later: "
+                "use the out-of-place operator in the model's forward"
+            )
+    if source.op in ("get_attr", "placeholder"):
+        raise ModelError(
+            f"'{node.name}' changes '{source.target}' in place: a Model keeps no state between "
+            "calls, so take the update out of forward"
+        )
+    name = node.target._schema.name.split("::")[1].removesuffix("_")
+    packet = getattr(aten, name, None)
+    if packet is None or node.target._overloadname not in packet.overloads():
+        raise ModelError(f"'{node.name}' ({node.target}) changes its input in place")
+    return getattr(packet, node.target._overloadname)
+
+
+def _switch_off_training(node: fx.Node) -> None:
+    """Turn the train flag of batch_norm (argument 5) and dropout (argument 2) off."""
+    at = {aten.batch_norm.default: 5, aten.dropout.default: 2, aten.feature_dropout.default: 2}
+    if node.target in at:
+        i = at[node.target]
+        node.args = (*node.args[:i], False, *node.args[i + 1 :])
+
+
+def _flatten_output(graph: fx.Graph) -> None:
+    output = next(n for n in graph.nodes if n.op == "output")
+    flat = []
+
+    def collect(value):
+        if isinstance(value, fx.Node):
+            flat.append(value)
+        elif isinstance(value, dict):
+            for item in value.values():
+                collect(item)
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            for item in value:
+                collect(item)
+
+    collect(output.args[0])
+    if not flat:
+        raise ModelError("the model returns no tensor")
+    output.args = (tuple(flat),)
+
+
+def _rename(graph: fx.Graph) -> None:
+    """Name each operator after the module it stands in: ``layer1_0_conv2d``."""
+    for node in graph.nodes:
+        stack = node.meta.get("nn_module_stack")
+        if node.op != "call_function" or not stack:
+            continue
+        path = list(stack.values())[-1][0]
+        name = getattr(node.target, "__name__", str(node.target)).split(".")[0]
+        parts = [p for p in path.split(".") if p and p != "L__self__"]
+        # `_` in front: an identifier may not begin with a digit, as a Sequential's path does.
+        stem = "_".join([*parts, name])
+        node._rename(stem if stem.isidentifier() else f"m_{stem}")
+
+
+def _attributes(module: fx.GraphModule, graph: fx.Graph) -> dict[str, torch.Tensor]:
+    """The parameters and buffers that the graph reads, own copies, contiguous."""
+    found: dict[str, torch.Tensor] = {}
+    for node in graph.nodes:
+        if node.op != "get_attr":
+            continue
+        value = operator.attrgetter(node.target)(module)
+        if not isinstance(value, torch.Tensor):
+            raise ModelError(f"'{node.target}' is a {type(value).__name__}, not a tensor")
+        data = value.detach().clone(memory_format=torch.contiguous_format)
+        trainable = isinstance(value, torch.nn.Parameter)
+        found[node.target] = torch.nn.Parameter(data) if trainable else data
+    return found
+
+
+def sweep(module: fx.GraphModule) -> None:
+    """Drop what nothing reads any more: nodes, then parameters and buffers; then recompile."""
+    module.graph.eliminate_dead_code()
+    module.delete_all_unused_submodules()
+    used = {node.target for node in module.graph.nodes if node.op == "get_attr"}
+    for name in [n for n, _ in [*module.named_parameters(), *module.named_buffers()]]:
+        if name not in used:
+            owner, _, leaf = name.rpartition(".")
+            delattr(module.get_submodule(owner), leaf)
+    module.recompile()
+
+
+def layer(node: fx.Node) -> str:
+    """The name the user knows: the module that owns the weight, else the node's own name."""
+    for argument in node.all_input_nodes[1:]:
+        while argument.op == "call_function" and argument.target is FAKE_QUANTIZE:
+            argument = argument.args[0]
+        if argument.op == "get_attr" and "." in argument.target:
+            return argument.target.rpartition(".")[0]
+    return node.name
+
+
+class _Shapes(fx.Interpreter):
+    """Runs a graph on tensors without data and keeps what each node gives."""
+
+    def __init__(self, module: fx.GraphModule):
+        super().__init__(module)
+        self.values: dict[fx.Node, object] = {}
+
+    def run_node(self, node: fx.Node):
+        try:
+            value = super().run_node(node)
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ModelError(
+                f"the graph does not run at '{layer(node)}' ({node.target}): {reason}"
+            ) from error
+        self.values[node] = value
+        return value
+
+
+def shapes(module: fx.GraphModule, signature: Signature, batch: int) -> dict[fx.Node, object]:
+    """What each node gives at this batch size: tensors without data (or integers, or tuples).
+
+    Raises:
+        ModelError: the graph does not run; the message names the layer.
+    """
+    interpreter = _Shapes(module)
+    interpreter.extra_traceback = False
+    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+        interpreter.run(*(empty(spec, batch) for spec in signature.inputs))
+    return interpreter.values
+
+
+def empty(spec: TensorSpec, batch: int) -> torch.Tensor:
+    """A tensor of the spec's shape and dtype, its values undefined."""
+    return torch.empty(
+        [batch if s is None else s for s in spec.shape], dtype=getattr(torch, spec.dtype)
+    )
+
+
+def check(module: fx.GraphModule, signature: Signature) -> None:
+    """Check that a graph runs at two batch sizes and gives what the signature says.
+
+    Raises:
+        ModelError: it does not, or a weight is NaN or infinite.
+    """
+    check_weights(module)
+    found = _outputs(module, signature.inputs)
+    want = tuple((s.shape, s.dtype) for s in signature.outputs)
+    have = tuple((s.shape, s.dtype) for s in found)
+    if want != have:
+        raise ModelError(f"the graph gives {have}, its signature says {want}")
+
+
+def check_weights(module: fx.GraphModule) -> None:
+    """Refuse NaN and infinity in weights.
+
+    Raises:
+        ModelError: naming the first such tensor.
+    """
+    for name, value in [*module.named_parameters(), *module.named_buffers()]:
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise ModelError(
+                f"'{name}' contains NaN or infinity: the training diverged; load another checkpoint"
+            )
+
+
+def signature_of(module: fx.GraphModule, inputs: tuple[TensorSpec, ...]) -> Signature:
+    """The signature of a canonical graph, given its inputs.
+
+    Raises:
+        ModelError: the graph does not run at another batch size, or gives no batch axis.
+    """
+    return Signature(inputs, _outputs(module, inputs))
+
+
+def _outputs(module: fx.GraphModule, inputs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+    """Output specs, found by running at batch 2 and 3: the axis that follows is the batch."""
+    output = next(n for n in module.graph.nodes if n.op == "output")
+    runs = [shapes(module, Signature(inputs, ()), batch) for batch in (2, 3)]
+    specs = []
+    for i, node in enumerate(output.args[0]):
+        two, three = (run[node] for run in runs)
+        name = "output" if len(output.args[0]) == 1 else f"output{i}"
+        if (
+            two.ndim == 0
+            or (two.shape[0], three.shape[0]) != (2, 3)
+            or two.shape[1:] != three.shape[1:]
+        ):
+            raise ModelError(
+                f"{name} has shape {tuple(two.shape)} for a batch of 2 and {tuple(three.shape)} for "
+                "a batch of 3: axis 0 of every output must be the batch"
+            )
+        shape = (None, *two.shape[1:])
+        specs.append(
+            TensorSpec(name, shape, str(two.dtype).removeprefix("torch."), layout_of(shape))
+        )
+    return tuple(specs)
+
+
+def layout_of(shape: tuple[int | None, ...]) -> str:
+    """PyTorch's layout for tensors of this rank, where there is only one."""
+    return {2: "NC", 4: "NCHW"}.get(len(shape), "")

@@ -1,0 +1,259 @@
+"""Build a Program from a Model's graph: sizes fixed, constants folded, quantization marked."""
+
+from __future__ import annotations
+
+import math
+import operator
+
+import numpy as np
+import torch
+from torch import fx
+
+from ..errors import UnsupportedOperator
+from ..graph.canonical import FAKE_QUANTIZE, layer, shapes
+from ..math.affine import quantize
+from ..record import Signature
+from . import aten_moves  # noqa: F401  (adds its rows to TABLE)
+from .aten import TABLE, Emit
+from .program import QUANTIZABLE, VALUE_PRESERVING, Op, Program, Quant, Tensor
+
+__all__ = ["build"]
+
+# Between phases a fake-quantize is an operator of its own.
+FAKE = "fake"
+FUSES_CLAMP = frozenset({"conv", "conv_transpose", "linear", "add", "sub", "mul"})
+
+
+def build(module: fx.GraphModule, signature: Signature, batch: int) -> Program:
+    """The Program of a folded graph (`edgewise.graph.fold`) at one batch size.
+
+    Raises:
+        UnsupportedOperator: an operator that no Program kind covers; names it and its layer.
+        ModelError: the graph does not run.
+    """
+    inputs, outputs, ops = _translate(module, shapes(module, signature, batch), signature)
+    ops, outputs = _resolve_quantization(_fuse_clamps(ops, outputs), outputs)
+    return Program(inputs, outputs, tuple(_live(ops, outputs)))
+
+
+# --- from nodes to operators --------------------------------------------------------------------
+
+
+def _translate(
+    module: fx.GraphModule, known: dict[fx.Node, object], signature: Signature
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], list[Op]]:
+    values: dict[fx.Node, object] = {}  # Tensor, tuple of Tensors, number, or a plain argument
+    emit = Emit()
+    inputs: list[Tensor] = []
+    outputs: tuple[Tensor, ...] = ()
+    for node in module.graph.nodes:
+        if node.op == "placeholder":
+            spec = signature.inputs[len(inputs)]
+            values[node] = Tensor(spec.name, tuple(known[node].shape), spec.dtype)
+            inputs.append(values[node])
+        elif node.op == "get_attr":
+            values[node] = emit.constant(operator.attrgetter(node.target)(module), node.target)
+        elif node.op == "output":
+            outputs = tuple(values[a] for a in node.args[0])
+        elif isinstance(known[node], int | float):
+            values[node] = known[node]
+        elif node.target is operator.getitem:
+            values[node] = values[node.args[0]][node.args[1]]
+        elif node.target is FAKE_QUANTIZE:
+            values[node] = _fake(emit, node, [fx.node.map_arg(a, values.get) for a in node.args])
+        elif _is_constant(node, values):
+            real = fx.node.map_arg((node.args, dict(node.kwargs)), lambda n: _real(values[n]))
+            values[node] = _constants(emit, node.target(*real[0], **real[1]), node.name)
+        else:
+            emit.begin(node.name, layer(node), known[node])
+            values[node] = _call(emit, node, values)
+    return tuple(inputs), outputs, emit.ops
+
+
+def _call(emit: Emit, node: fx.Node, values: dict[fx.Node, object]) -> object:
+    function = TABLE.get(node.target)
+    if function is None:
+        raise UnsupportedOperator(
+            f"operator {node.target} at layer '{layer(node)}' cannot be lowered to any runtime: "
+            "write the layer with other operators, or keep it out of the exported model"
+        )
+    arguments = {}
+    for i, declared in enumerate(node.target._schema.arguments):
+        if i < len(node.args):
+            value = node.args[i]
+        else:
+            value = node.kwargs.get(declared.name, declared.default_value)
+        arguments[declared.name] = fx.node.map_arg(value, values.__getitem__)
+    return function(emit, **arguments)
+
+
+def _is_constant(node: fx.Node, values: dict[fx.Node, object]) -> bool:
+    """Whether every tensor that the node reads is a float or integer constant."""
+    return all(
+        not isinstance(v, tuple)
+        and (not isinstance(v, Tensor) or (v.data is not None and v.quant is None))
+        for v in (values[n] for n in node.all_input_nodes)
+    )
+
+
+def _real(value: object) -> object:
+    return torch.from_numpy(value.data) if isinstance(value, Tensor) else value
+
+
+def _constants(emit: Emit, value: object, name: str) -> object:
+    if isinstance(value, torch.Tensor):
+        return emit.constant(value, name)
+    return tuple(_constants(emit, item, f"{name}_{i}") for i, item in enumerate(value))
+
+
+def _fake(emit: Emit, node: fx.Node, arguments: list) -> Tensor:
+    x, scale, zero_point, quant_min, quant_max, axis = arguments
+    grid = Quant(scale.data, zero_point.data, "int8", axis)
+    if x.data is not None:
+        integers = quantize(
+            torch.from_numpy(x.data), *map(_real, (scale, zero_point)), quant_min, quant_max, axis
+        )
+        return Tensor(x.name, x.shape, "float32", grid, integers.to(torch.int8).numpy())
+    output = Tensor(node.name, x.shape, "float32", grid)
+    emit.ops.append(Op(FAKE, (x,), output, {}, layer(node)))
+    return output
+
+
+# --- clamps -------------------------------------------------------------------------------------
+
+
+def _readers(ops: list[Op], outputs: tuple[Tensor, ...]) -> dict[str, list[Op | None]]:
+    """Tensor name -> the operators that read it; None stands for the Program's output."""
+    readers: dict[str, list[Op | None]] = {t.name: [None] for t in outputs}
+    for op in ops:
+        for tensor in {t.name: t for t in op.inputs if t is not None}.values():
+            readers.setdefault(tensor.name, []).append(op)
+    return readers
+
+
+def _fuse_clamps(ops: list[Op], outputs: tuple[Tensor, ...]) -> list[Op]:
+    readers = _readers(ops, outputs)
+    fused: set[int] = set()
+    result = []
+    for op in ops:
+        if id(op) in fused:
+            continue
+        if op.kind in FUSES_CLAMP:
+            (reader, *others) = readers.get(op.output.name, [None])
+            if reader is not None and not others and reader.kind == "clamp":
+                fused.add(id(reader))
+                attrs = {**op.attrs, "clamp": reader.attrs["clamp"]}
+                op = Op(op.kind, op.inputs, reader.output, attrs, op.layer)
+        result.append(op)
+    return result
+
+
+# --- quantization -------------------------------------------------------------------------------
+
+
+def _resolve_quantization(
+    ops: list[Op], outputs: tuple[Tensor, ...]
+) -> tuple[list[Op], tuple[Tensor, ...]]:
+    """Make each operator whole: integer throughout or float throughout, borders explicit."""
+    readers = _readers(ops, outputs)
+    stored: dict[str, Tensor] = {}  # tensor of the float graph -> how it is really stored
+    floats: dict[str, Tensor] = {}  # quantized tensor -> its dequantized twin
+    result: list[Op] = []
+
+    def as_float(tensor: Tensor | None) -> Tensor | None:
+        if tensor is None:
+            return None
+        tensor = stored.get(tensor.name, tensor)
+        if tensor.quant is None:
+            return tensor
+        if tensor.data is not None:
+            return Tensor(tensor.name, tensor.shape, tensor.dtype, None, _dequantized(tensor))
+        if tensor.name not in floats:
+            twin = Tensor(f"{tensor.name}_float", tensor.shape, tensor.dtype)
+            result.append(Op("dequantize", (tensor,), twin, {}, tensor.name))
+            floats[tensor.name] = twin
+        return floats[tensor.name]
+
+    for op in ops:
+        inputs = tuple(None if t is None else stored.get(t.name, t) for t in op.inputs)
+        if op.kind == FAKE:
+            (x,) = inputs
+            if stored.get(op.output.name) is not None:
+                continue  # the operator before gives the quantized value itself
+            if x.quant is not None and x.quant.same(op.output.quant):
+                stored[op.output.name] = x
+                continue
+            result.append(Op("quantize", (as_float(x),), op.output, {}, op.layer))
+            continue
+        whole = _integer_inputs(op, inputs)
+        fakes = [r for r in readers.get(op.output.name, []) if r is not None and r.kind == FAKE]
+        alone = len(readers.get(op.output.name, [])) == 1 and len(fakes) == 1
+        if whole is not None and op.kind in VALUE_PRESERVING:
+            grid = _activations(whole)[0].quant
+            same = alone and fakes[0].output.quant.same(grid)
+            name = fakes[0].output.name if same else op.output.name
+            output = Tensor(name, op.output.shape, "float32", grid)
+            stored[op.output.name] = stored[name] = output
+        elif whole is not None and alone:
+            output = fakes[0].output
+            stored[op.output.name] = stored[output.name] = output
+        else:
+            whole = tuple(as_float(t) for t in op.inputs)
+            output = op.output
+        result.append(Op(op.kind, whole, output, op.attrs, op.layer))
+    return result, tuple(as_float(t) for t in outputs)
+
+
+def _integer_inputs(op: Op, inputs: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...] | None:
+    """The inputs with which the operator runs on integers, None when it cannot."""
+    if op.kind not in QUANTIZABLE:
+        return None
+    whole = []
+    for i, tensor in enumerate(inputs):
+        is_bias = i == 2 and op.kind in ("conv", "conv_transpose", "linear")
+        if tensor is None or tensor.quant is not None or is_bias:
+            whole.append(tensor)
+        elif tensor.data is not None and tensor.data.size == 1 and tensor.dtype == "float32":
+            whole.append(_scalar_on_grid(tensor))
+        else:
+            return None
+    activations = _activations(tuple(whole))
+    if not activations:
+        return None
+    if op.kind in VALUE_PRESERVING and not all(
+        t.quant.same(activations[0].quant) for t in activations
+    ):
+        return None
+    return tuple(whole)
+
+
+def _activations(inputs: tuple[Tensor | None, ...]) -> list[Tensor]:
+    return [t for t in inputs if t is not None and t.data is None and t.quant is not None]
+
+
+def _scalar_on_grid(tensor: Tensor) -> Tensor:
+    """A single number is exact on a grid of its own: 127 or -127 steps."""
+    number = float(tensor.data.reshape(()))
+    grid = Quant(np.float32(abs(number) / 127 or 1.0).reshape(()), np.zeros((), np.int32))
+    integers = np.full(tensor.shape, round(math.copysign(127, number)) if number else 0, np.int8)
+    return Tensor(tensor.name, tensor.shape, "float32", grid, integers)
+
+
+def _dequantized(tensor: Tensor) -> np.ndarray:
+    scale, zero_point = tensor.quant.scale, tensor.quant.zero_point
+    if tensor.quant.axis is not None:
+        shape = [1] * tensor.data.ndim
+        shape[tensor.quant.axis] = -1
+        scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
+    return ((tensor.data.astype(np.float32) - zero_point) * scale).astype(np.float32)
+
+
+def _live(ops: list[Op], outputs: tuple[Tensor, ...]) -> list[Op]:
+    """The operators that an output depends on."""
+    needed = {t.name for t in outputs}
+    kept = []
+    for op in reversed(ops):
+        if op.output.name in needed:
+            needed |= {t.name for t in op.inputs if t is not None}
+            kept.append(op)
+    return kept[::-1]

@@ -1,0 +1,100 @@
+"""Step: what turns one Model into another. Recipe: steps in order."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, fields
+from typing import Any, final
+
+from .data import Data, as_data
+from .errors import StepError
+from .model import Model
+from .record import Event
+
+__all__ = ["Plan", "Recipe", "Step"]
+
+
+class Plan(ABC):
+    """What a step will change, as frozen, printable data; nothing is changed yet.
+
+    Attributes:
+        skipped: what the step leaves alone, by layer, each with the reason.
+    """
+
+    skipped: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Step(ABC):
+    """One compression: observe, plan, apply.
+
+    A step is a frozen dataclass of at most eight fields, which are at once its configuration
+    file, its command-line options and its search space. Calling it checks `requires`, makes the
+    `plan`, lets `apply` change a copy, and closes the copy into a Model, which checks that the
+    graph still runs with the same signature.
+    """
+
+    @abstractmethod
+    def requires(self, model: Model) -> None:
+        """Check that the step makes sense for this Model.
+
+        Raises:
+            StepError: it does not; the message says what to do.
+        """
+
+    @abstractmethod
+    def plan(self, model: Model, data: Data | None) -> Plan:
+        """Look at the Model and the data and say what would change."""
+
+    @abstractmethod
+    def apply(self, model: Model, plan: Plan) -> Model:
+        """The Model with the plan carried out (`Model.of` without an event)."""
+
+    @final
+    def __call__(self, model: Model, data: Any = None) -> Model:
+        """A new Model; `model` itself is never changed.
+
+        Args:
+            data: anything that `edgewise.load_data` takes.
+        """
+        self.requires(model)
+        data = None if data is None else as_data(data, signature=model.signature)
+        plan = self.plan(model, data)
+        result = self.apply(model, plan)
+        if result is model or result.graph is model.graph:
+            raise StepError(f"{type(self).__name__}.apply must return a new Model")
+        event = Event(type(self).__name__.lower(), self.params(), dict(plan.skipped))
+        result = Model.of(result.graph, like=model, event=event)
+        if data is not None and data.calibration is not None and result.samples is None:
+            result = result.with_samples(data.calibration.take(32)[0])
+        return result
+
+    @final
+    def params(self) -> dict[str, Any]:
+        """The fields that differ from their defaults, as plain data."""
+        values = asdict(self)
+        return {f.name: values[f.name] for f in fields(self) if values[f.name] != f.default}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Steps to be applied one after the other."""
+
+    steps: tuple[Step, ...]
+
+    def __call__(self, model: Model, data: Any = None) -> Model:
+        """Apply every step in order.
+
+        Raises:
+            StepError: a step's `requires` does not hold; says which steps had run.
+        """
+        data = None if data is None else as_data(data, signature=model.signature)
+        done: list[str] = []
+        for step in self.steps:
+            try:
+                model = step(model, data)
+            except StepError as error:
+                after = f" (after {', '.join(done)})" if done else ""
+                raise StepError(f"{type(step).__name__}{after}: {error}") from error
+            done.append(type(step).__name__)
+        return model
