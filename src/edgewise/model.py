@@ -98,7 +98,7 @@ class Model:
         Raises:
             InputError: the file cannot be written.
         """
-        from . import archive
+        from .load import archive
 
         path = Path(path)
         if path.suffix != ".pt2":
