@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from ..errors import ModelError
 from ..math.affine import fake_quantize
 from ..record import Signature, TensorSpec
+from .inplace import InPlace
 
 __all__ = [
     "FAKE_QUANTIZE",
@@ -27,16 +28,6 @@ __all__ = [
 aten = torch.ops.aten
 FAKE_QUANTIZE = fake_quantize._opoverload
 
-# Operators whose result shares memory with their input: an in-place change of the result would
-# change the input as well.
-VIEWS = frozenset(
-    {
-        aten.view, aten.reshape, aten.flatten, aten.unflatten, aten.permute, aten.transpose,
-        aten.t, aten.slice, aten.select, aten.squeeze, aten.unsqueeze, aten.expand, aten.split,
-        aten.split_with_sizes, aten.chunk, aten.unbind, aten.narrow, aten.detach, operator.getitem,
-    }
-)  # fmt: skip
-
 
 def canonical(module: fx.GraphModule) -> fx.GraphModule:
     """Bring the module of an exported program into the form that `Model.graph` promises.
@@ -49,6 +40,7 @@ def canonical(module: fx.GraphModule) -> fx.GraphModule:
     """
     graph = fx.Graph()
     values: dict[fx.Node, fx.Node] = {}  # node of the old graph -> its present value in the new
+    in_place = InPlace(module.graph)
     for node in module.graph.nodes:
         if node.op == "call_module" and not node.users:
             continue  # _guards_fn: checks that `check_inputs` makes, with better sentences
@@ -56,13 +48,13 @@ def canonical(module: fx.GraphModule) -> fx.GraphModule:
             raise ModelError(
                 f"the exported graph calls the submodule '{node.target}': export it flat"
             )
-        if node.op == "call_function" and _is_counter(node):
+        if node.op == "call_function" and (_is_counter(node) or _is_assertion(node)):
             continue
         copied = graph.node_copy(node, lambda old: values[old])
         values[node] = copied
-        if node.op == "call_function" and _mutates(node):
-            copied.target = _functional(node)
-            values[node.args[0]] = copied
+        if changed := in_place.follow(node):
+            copied.target, same = changed
+            values.update(dict.fromkeys(same, copied))
         _switch_off_training(copied)
         copied.meta = {k: v for k, v in node.meta.items() if k == "nn_module_stack"}
     _flatten_output(graph)
@@ -85,40 +77,10 @@ def _is_counter(node: fx.Node) -> bool:
     )
 
 
-def _mutates(node: fx.Node) -> bool:
-    schema = getattr(node.target, "_schema", None)
-    return schema is not None and schema.is_mutable
-
-
-def _functional(node: fx.Node) -> torch._ops.OpOverload:
-    """The out-of-place form of an in-place operator.
-
-    Raises:
-        ModelError: the changed tensor shares memory with another that is still read.
-    """
-    source = node.args[0]
-    order = {n: i for i, n in enumerate(node.graph.nodes)}
-    alias = source
-    while (
-        isinstance(alias, fx.Node)
-        and getattr(alias.target, "overloadpacket", alias.target) in VIEWS
-    ):
-        alias = alias.args[0]
-        if any(order[user] > order[node] for user in alias.users):
-            raise ModelError(
-                f"'{node.name}' changes in place a view of '{alias.name}', which is read later: "
-                "use the out-of-place operator in the model's forward"
-            )
-    if source.op in ("get_attr", "placeholder"):
-        raise ModelError(
-            f"'{node.name}' changes '{source.target}' in place: a Model keeps no state between "
-            "calls, so take the update out of forward"
-        )
-    name = node.target._schema.name.split("::")[1].removesuffix("_")
-    packet = getattr(aten, name, None)
-    if packet is None or node.target._overloadname not in packet.overloads():
-        raise ModelError(f"'{node.name}' ({node.target}) changes its input in place")
-    return getattr(packet, node.target._overloadname)
+def _is_assertion(node: fx.Node) -> bool:
+    """A check of shapes or dtypes that export wrote down; `check` makes its own."""
+    name = getattr(node.target, "__name__", "")
+    return not node.users and name.startswith(("_assert", "sym_constrain"))
 
 
 def _switch_off_training(node: fx.Node) -> None:
@@ -155,7 +117,9 @@ def _rename(graph: fx.Graph) -> None:
         stack = node.meta.get("nn_module_stack")
         if node.op != "call_function" or not stack:
             continue
-        path = list(stack.values())[-1][0]
+        key, (path, _) = list(stack.items())[-1]
+        if path == key:
+            continue  # what export inserted itself stands in no module
         name = getattr(node.target, "__name__", str(node.target)).split(".")[0]
         parts = [p for p in path.split(".") if p and p != "L__self__"]
         # `_` in front: an identifier may not begin with a digit, as a Sequential's path does.
@@ -211,7 +175,7 @@ class _Shapes(fx.Interpreter):
         try:
             value = super().run_node(node)
         except Exception as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelError(
                 f"the graph does not run at '{layer(node)}' ({node.target}): {reason}"
             ) from error
@@ -289,8 +253,8 @@ def _outputs(module: fx.GraphModule, inputs: tuple[TensorSpec, ...]) -> tuple[Te
             or two.shape[1:] != three.shape[1:]
         ):
             raise ModelError(
-                f"{name} has shape {tuple(two.shape)} for a batch of 2 and {tuple(three.shape)} for "
-                "a batch of 3: axis 0 of every output must be the batch"
+                f"{name} has shape {tuple(two.shape)} for a batch of 2 and {tuple(three.shape)} "
+                "for a batch of 3: axis 0 of every output must be the batch"
             )
         shape = (None, *two.shape[1:])
         specs.append(
