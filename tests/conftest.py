@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A deadline is a timed assertion, which a busy machine fails; examples are the same every time.
+settings.register_profile("edgewise", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("edgewise")
 
 __all__ = ["shared_data"]
 

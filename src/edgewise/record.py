@@ -75,6 +75,7 @@ class Agreement:
         top1: share of samples whose largest output has the same index; ties count as equal.
         max_steps: largest difference in quantization steps of the output, 0 for equal; for a
             float output, the step is 1/255 of the output's range over the samples.
+        mean_steps: mean difference of all output elements, in the same steps.
         max_abs: largest absolute difference of any output element.
         n: number of samples.
         source: where the samples came from: ``"data"``, ``"model"`` or ``"random"``.
@@ -82,6 +83,7 @@ class Agreement:
 
     top1: float
     max_steps: float
+    mean_steps: float
     max_abs: float
     n: int
     source: str

@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 import torch
 from torch import Tensor, fx
 
-from ..data import Data
+from ..data import Data, Split
 from ..errors import DataError, InputError, StepError
 from ..graph.canonical import FAKE_QUANTIZE, layer, shapes
 from ..graph.fold import constant, fold
@@ -84,11 +84,12 @@ class Quantize(Step):
             raise StepError("the model is quantized already: start from the float model")
 
     def plan(self, model: Model, data: Data | None) -> QuantizePlan:
-        if data is None or data.calibration is None or len(data.calibration) == 0:
-            raise DataError("quantization needs calibration samples: give data with at least one")
+        if data is None:
+            raise DataError("quantization needs calibration samples: give data=")
+        calibration = data.require("calibration")
         module = fold(model.module())
         placement = place(module, shapes(module, model.signature, 2), self._keeps_float(module))
-        bounds = _observe(module, placement, self._batches(data))
+        bounds = _observe(module, placement, self._batches(calibration))
         activations = _activation_ranges(placement, bounds)
         scale_of = {value: r.scale for r in activations for value in r.values}
         weights = tuple(_weight_scales(module, placement, scale_of))
@@ -98,18 +99,14 @@ class Quantize(Step):
         module = fold(model.module())
         nodes = {node.name: node for node in module.graph.nodes}
         for row in plan.activations:
-            scale, zero_point = (
-                torch.tensor(row.scale),
-                torch.tensor(row.zero_point, dtype=torch.int32),
-            )
+            # Values on one grid read the same two buffers.
+            grid = _register(module, row.values[0], torch.tensor(row.scale), row.zero_point)
             for name in row.values:
-                node = nodes[name]
-                _insert(module, node, list(node.users), (scale, zero_point, -128, 127, None))
+                _insert(module, nodes[name], list(nodes[name].users), grid, (-128, 127, None))
         for row in plan.weights:
             scale = torch.tensor(row.scales if row.axis is not None else row.scales[0])
-            zero_point = torch.zeros_like(scale, dtype=torch.int32)
-            parameters = (scale, zero_point, -127, 127, row.axis)
-            _insert(module, nodes[row.weight], [nodes[row.reader]], parameters)
+            grid = _register(module, row.weight, scale, 0)
+            _insert(module, nodes[row.weight], [nodes[row.reader]], grid, (-127, 127, row.axis))
         return Model(module, model.signature)
 
     def _keeps_float(self, module: fx.GraphModule) -> frozenset[str]:
@@ -131,9 +128,9 @@ class Quantize(Step):
             kept |= found
         return frozenset(kept)
 
-    def _batches(self, data: Data) -> Iterator[tuple[Tensor, ...]]:
+    def _batches(self, calibration: Split) -> Iterator[tuple[Tensor, ...]]:
         left = self.samples
-        for inputs, _ in data.calibration.batches(BATCH):
+        for inputs, _ in calibration.batches(BATCH):
             yield tuple(torch.from_numpy(array[:left]) for array in inputs)
             left -= len(inputs[0])
             if left <= 0:
@@ -225,17 +222,30 @@ def _weight_scales(
             yield WeightScales(name, reader.name, axis, tuple(scale.tolist()))
 
 
-def _insert(module: fx.GraphModule, node: fx.Node, readers: list[fx.Node], parameters) -> None:
+def _register(module: fx.GraphModule, name: str, scale: Tensor, zero_point: int) -> tuple[str, str]:
+    """Add a grid as two buffers and return their names."""
+    stem = name
+    while hasattr(module, f"{stem}_scale"):
+        stem += "_"
+    module.register_buffer(f"{stem}_scale", scale)
+    module.register_buffer(
+        f"{stem}_zero_point", torch.full_like(scale, zero_point, dtype=torch.int32)
+    )
+    return f"{stem}_scale", f"{stem}_zero_point"
+
+
+def _insert(
+    module: fx.GraphModule,
+    node: fx.Node,
+    readers: list[fx.Node],
+    grid: tuple[str, str],
+    rest: tuple[int, int, int | None],
+) -> None:
     """Put a fake-quantize between `node` and its `readers`."""
-    scale, zero_point, quant_min, quant_max, axis = parameters
-    scale_name, zero_point_name = f"{node.name}_scale", f"{node.name}_zero_point"
-    module.register_buffer(scale_name, scale)
-    module.register_buffer(zero_point_name, zero_point)
     graph = module.graph
     order = {n: i for i, n in enumerate(graph.nodes)}
     with graph.inserting_before(min(readers, key=order.__getitem__)):
-        grid = graph.get_attr(scale_name), graph.get_attr(zero_point_name)
-        arguments = (node, *grid, quant_min, quant_max, axis)
+        arguments = (node, *(graph.get_attr(name) for name in grid), *rest)
         fake = graph.call_function(FAKE_QUANTIZE, arguments, name=f"{node.name}_fake_quantize")
     for reader in readers:
         reader.replace_input_with(node, fake)

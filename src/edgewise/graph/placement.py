@@ -12,6 +12,7 @@ quantizers of XNNPACK and oneDNN):
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -61,7 +62,12 @@ MOVES = {
     aten.squeeze.dim, aten.squeeze.dims, aten.squeeze.default, aten.unsqueeze.default,
     aten.expand.default, aten.cat.default, aten.constant_pad_nd.default, aten.pad.default,
     aten.max_pool1d.default, aten.max_pool2d.default, aten.avg_pool1d.default,
-    aten.avg_pool2d.default,
+    aten.avg_pool2d.default, operator.getitem,
+}  # fmt: skip
+
+# Give several parts of one value; each part is read through a getitem.
+SPLITS = {
+    aten.split.Tensor, aten.split_with_sizes.default, aten.chunk.default, aten.unbind.int,
 }  # fmt: skip
 
 
@@ -180,7 +186,7 @@ class _Placer:
         if node.target not in COMPUTES and node.target not in FIXED and node.target not in MOVES:
             name = getattr(node.target, "__name__", str(node.target)).split(".")[0]
             return f"{name} has no int8 form"
-        sources = [a for a in node.all_input_nodes if self._is_float(a)]
+        sources = self._sources(node)
         if node.args and node.args[0] in part_of_clamp:
             return None
         float_sources = [a for a in sources if a not in self.quantized and a.op != "get_attr"]
@@ -193,7 +199,7 @@ class _Placer:
         return None
 
     def _quantize(self, node: fx.Node, part_of_clamp: set[fx.Node]) -> None:
-        sources = [a for a in node.all_input_nodes if self._is_float(a)]
+        sources = self._sources(node)
         if node.target in CONVOLUTIONS:
             self.weights[node.args[1].name] = CONVOLUTIONS[node.target]
             sources = [node.args[0]]
@@ -218,7 +224,7 @@ class _Placer:
             return
         self.quantized[value] = value
         if value.target in MOVES:
-            sources = [a for a in value.all_input_nodes if self._is_float(a)]
+            sources = self._sources(value)
             for source in sources:
                 self._demand(source)
             self._keep_grid(value, sources)
@@ -230,6 +236,11 @@ class _Placer:
         if node.target in (aten.constant_pad_nd.default, aten.pad.default):
             value = node.args[-1] if isinstance(node.args[-1], int | float) else 0.0
             self.constants.setdefault(self._root(node), []).append(float(value))
+
+    def _sources(self, node: fx.Node) -> list[fx.Node]:
+        """The float tensors that `node` reads; for a part, the value that was split."""
+        read = [a.args[0] if a.target in SPLITS else a for a in node.all_input_nodes]
+        return [a for a in read if self._is_float(a)]
 
     def _is_float(self, node: fx.Node) -> bool:
         value = self.values.get(node)

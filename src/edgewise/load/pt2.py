@@ -1,8 +1,7 @@
-"""A ``.pt2`` file becomes a Model: one of our own, or one of torch.export.save."""
+"""A ``.pt2`` file, edgewise's or torch's, becomes a Model; no code in it is ever run."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from ..model import Model
@@ -13,15 +12,15 @@ from .zipped import ZipArchive
 __all__ = ["load_pt2"]
 
 
-def load_pt2(path: str | os.PathLike[str]) -> Model:
-    """Read a ``.pt2`` file that may come from anyone. Nothing in it is executed or unpickled.
+def load_pt2(path: Path) -> Model:
+    """Read a file that `Model.save` or `torch.export.save` wrote.
 
     Raises:
-        ModelError: the file is no ``.pt2``, damaged, hostile, or holds what a Model cannot.
+        ModelError: the file is damaged, hostile or of another format.
     """
-    with ZipArchive(path) as entries:
-        is_ours = archive.DOCUMENT in entries.names
-    if is_ours:
+    with ZipArchive(path) as found:
+        ours = archive.DOCUMENT in found.names
+    if ours:
         return Model(*archive.read(path))
     module, signature = export_archive.read(path)
-    return Model(module, signature, (Event("load", {"source": Path(path).name}),))
+    return Model(module, signature, (Event("load", {"source": path.name}),))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -10,7 +14,7 @@ from ..graph.canonical import canonical, check_weights, layout_of, signature_of
 from ..model import Model
 from ..record import Event, TensorSpec
 
-__all__ = ["load_module"]
+__all__ = ["load_module", "load_weights"]
 
 
 def load_module(net: nn.Module, example: torch.Tensor | tuple[torch.Tensor, ...]) -> Model:
@@ -60,3 +64,38 @@ def load_module(net: nn.Module, example: torch.Tensor | tuple[torch.Tensor, ...]
     return Model(
         graph, signature_of(graph, inputs), (Event("load", {"source": type(net).__name__}),)
     )
+
+
+def load_weights(net: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Load a state dict into a module, without running any code that the file may carry.
+
+    The names may begin with ``module.`` (DataParallel), and the dict may lie under
+    ``state_dict`` or ``model``, as training scripts often save it.
+
+    Raises:
+        ModelError: the file is no state dict of this module; names what is missing.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"{path} does not exist: give the file with the module's weights")
+    try:
+        if path.suffix == ".safetensors":
+            state = safetensors.torch.load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"{path} cannot be read as weights without running code: {reason}"
+        ) from error
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict):
+        raise ModelError(f"{path} holds a {type(state).__name__}, not a state dict")
+    state = {str(name).removeprefix("module."): value for name, value in state.items()}
+    try:
+        net.load_state_dict(state)
+    except (RuntimeError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{path} does not fit {type(net).__name__}: {reason[:300]}") from error

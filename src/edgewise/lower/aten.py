@@ -46,7 +46,7 @@ class Emit:
     def constant(self, value: torch.Tensor | np.ndarray | float, name: str = "") -> Tensor:
         if isinstance(value, torch.Tensor):
             value = value.detach().contiguous().numpy()
-        array = np.ascontiguousarray(value)
+        array = np.asarray(value, order="C")
         if array.dtype == np.float64:
             array = array.astype(np.float32)
         return Tensor(name or self._next_name(), array.shape, str(array.dtype), None, array)
@@ -222,9 +222,23 @@ def _unary(kind: str):
     return lambda emit, self: emit(kind, self)
 
 
-for (
-    name
-) in "neg abs exp log sqrt rsqrt erf sin cos floor sigmoid tanh silu hardswish hardsigmoid".split():
+for name in [
+    "neg",
+    "abs",
+    "exp",
+    "log",
+    "sqrt",
+    "rsqrt",
+    "erf",
+    "sin",
+    "cos",
+    "floor",
+    "sigmoid",
+    "tanh",
+    "silu",
+    "hardswish",
+    "hardsigmoid",
+]:
     row(getattr(aten, name).default)(_unary(name))
 
 

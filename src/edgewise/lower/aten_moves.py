@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
-import numpy as np
 import torch
 
 from .aten import row
@@ -153,10 +153,8 @@ def select(emit, self, dim, index):
 
 
 def _split(emit, x: Tensor, axis: int, sizes: list[int]) -> tuple[Tensor, ...]:
-    starts = np.cumsum([0, *sizes])
-    return tuple(
-        _slice(emit, x, axis, int(a), int(b)) for a, b in zip(starts, starts[1:], strict=False)
-    )
+    ends = itertools.accumulate(sizes)
+    return tuple(_slice(emit, x, axis, b - n, b) for n, b in zip(sizes, ends, strict=True))
 
 
 @row(aten.split.Tensor)

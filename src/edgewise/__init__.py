@@ -1,0 +1,89 @@
+"""edgewise: compress a trained model until it fits the device, and prove it there.
+
+    model = ew.load(net, example=torch.zeros(1, 3, 32, 32))
+    small = ew.Quantize("int8")(model, data)
+    artifact = ew.lower(small, "litert", "net.tflite")
+    print(ew.measure(artifact, data=data))
+
+Names are imported on first use, so that ``import edgewise`` needs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+# name -> module that has it
+_HOMES = {
+    "Artifact": "edge.artifact",
+    "Data": "data",
+    "EdgewiseError": "errors",
+    "Measurement": "record",
+    "Model": "model",
+    "Quantize": "compress.quantize",
+    "Recipe": "step",
+    "compare": "measure",
+    "inspect": "graph.inspect",
+    "load": "load",
+    "load_data": "data",
+    "lower": "lower",
+    "measure": "measure",
+    "report": "report",
+}
+
+__all__ = [
+    "Artifact",
+    "Data",
+    "EdgewiseError",
+    "Measurement",
+    "Model",
+    "Quantize",
+    "Recipe",
+    "compare",
+    "inspect",
+    "load",
+    "load_data",
+    "lower",
+    "measure",
+    "report",
+]
+
+if TYPE_CHECKING:
+    from .compress.quantize import Quantize
+    from .data import Data, load_data
+    from .edge.artifact import Artifact
+    from .errors import EdgewiseError
+    from .graph.inspect import inspect
+    from .load import load
+    from .lower import lower
+    from .measure import compare, measure
+    from .model import Model
+    from .record import Measurement
+    from .report import report
+    from .step import Recipe
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'edgewise' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    globals().setdefault(name, value)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+# TEMPORARY until the rooms are renamed: verbs win over the submodules of the same name.
+import sys  # noqa: E402
+import types  # noqa: E402
+
+
+class _Package(types.ModuleType):
+    pass
+
+
+for _n in ("load", "lower", "measure", "report"):
+    setattr(_Package, _n, property(lambda self, _n=_n: __getattr__(_n), lambda self, v: None))
+sys.modules[__name__].__class__ = _Package

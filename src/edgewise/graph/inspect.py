@@ -1,0 +1,106 @@
+"""What a Model is made of: layers, parameters, multiply-accumulates, precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from ..model import Model
+from ..record import Signature
+from .canonical import FAKE_QUANTIZE, layer, shapes
+from .fold import CONVOLUTIONS
+
+__all__ = ["Inspection", "LayerCost", "inspect"]
+
+aten = torch.ops.aten
+PRODUCTS = {aten.matmul.default, aten.bmm.default, aten.mm.default, aten.addmm.default}
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One operator that holds weights or multiplies.
+
+    Attributes:
+        layer: the user's name for it.
+        operator: aten's name.
+        output: shape for one sample, without the batch axis.
+        parameters: numbers in its weight and bias.
+        macs: multiply-accumulates for one sample.
+        bytes: that weight and bias take at their precision.
+        precision: of its weight: ``"float32"`` or ``"int8"``.
+    """
+
+    layer: str
+    operator: str
+    output: tuple[int, ...]
+    parameters: int
+    macs: int
+    bytes: int
+    precision: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A Model's layers and totals; `bytes` counts weights at their precision, without headers."""
+
+    signature: Signature
+    layers: tuple[LayerCost, ...]
+    parameters: int
+    macs: int
+    bytes: int
+
+
+def inspect(model: Model) -> Inspection:
+    """Count what a Model holds and does for one sample."""
+    module = model.graph
+    known = shapes(module, model.signature, 1)
+    rows = tuple(
+        row for node in module.graph.nodes if (row := _layer(module, node, known)) is not None
+    )
+    return Inspection(
+        model.signature,
+        rows,
+        sum(p.numel() for p in module.parameters()),
+        sum(r.macs for r in rows),
+        sum(r.bytes for r in rows),
+    )
+
+
+def _layer(module: fx.GraphModule, node: fx.Node, known: dict[fx.Node, object]) -> LayerCost | None:
+    if node.op != "call_function" or not isinstance(known[node], Tensor):
+        return None
+    # (constant, whether it is quantized)
+    read = [(_unwrapped(a), a.target is FAKE_QUANTIZE) for a in node.all_input_nodes]
+    weights = [(known[s], narrow) for s, narrow in read if s.op == "get_attr"]
+    quantized = any(narrow for _, narrow in weights)
+    output = known[node]
+    if node.target in CONVOLUTIONS:
+        weight = known[_unwrapped(node.args[1])]
+        # Each output element (each input element when transposed) meets one row of the weight.
+        transposed = CONVOLUTIONS[node.target] == 1
+        macs = (known[node.args[0]] if transposed else output).numel() * weight.shape[1:].numel()
+    elif node.target in PRODUCTS:
+        macs = output.numel() * known[node.args[0]].shape[-1]
+    elif node.target is aten.scaled_dot_product_attention.default:
+        query, key = known[node.args[0]], known[node.args[1]]
+        macs = 2 * query.numel() * key.shape[-2]
+    elif node.target is not FAKE_QUANTIZE and weights:
+        macs = 0
+    else:
+        return None
+    return LayerCost(
+        layer(node),
+        getattr(node.target, "__name__", str(node.target)).split(".")[0],
+        tuple(output.shape[1:]),
+        sum(w.numel() for w, _ in weights),
+        macs,
+        sum(w.numel() * (1 if narrow else w.element_size()) for w, narrow in weights),
+        "int8" if quantized else str(output.dtype).removeprefix("torch."),
+    )
+
+
+def _unwrapped(node: fx.Node) -> fx.Node:
+    """The value before a fake-quantize."""
+    return node.args[0] if node.target is FAKE_QUANTIZE else node

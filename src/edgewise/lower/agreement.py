@@ -1,0 +1,134 @@
+"""Agreement: does the file compute what the Model computes, and if not, from which layer on?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..data import as_data
+from ..edge.artifact import Artifact
+from ..errors import EdgewiseError
+from ..graph.canonical import FAKE_QUANTIZE, layer, shapes, signature_of, sweep
+from ..model import Model
+from ..record import Agreement, TensorSpec
+
+__all__ = ["LIMITS", "agree", "first_disagreement", "samples_for"]
+
+# Mean difference in quantization steps of the output above which a file is refused. Integer
+# kernels round once where the Model rounds twice, so single steps are lost and found on the way;
+# a wrong grid, a wrong axis or a wrong operator costs dozens.
+LIMITS = {"float32": 0.05, "float16": 1.0, "int8": 3.0}
+SAMPLES = 64
+# Two outputs closer than this share of the range are a tie.
+TIE = 1e-5
+
+
+def samples_for(model: Model, data: Any = None) -> tuple[tuple[np.ndarray, ...], str]:
+    """Inputs to compare on, and where they come from: the data, the Model, or random numbers."""
+    if data is not None:
+        given = as_data(data, signature=model.signature)
+        split = given.evaluation or given.calibration or given.training
+        return split.take(SAMPLES)[0], "data"
+    if model.samples is not None:
+        return model.samples, "model"
+    return tuple(_random(spec) for spec in model.signature.inputs), "random"
+
+
+def _random(spec: TensorSpec) -> np.ndarray:
+    generator = np.random.default_rng(0)
+    shape = tuple(8 if s is None else s for s in spec.shape)
+    if spec.dtype.startswith("float"):
+        low, high = spec.range or (-1.0, 1.0)
+        return generator.uniform(low, high, shape).astype(spec.dtype)
+    low, high = spec.range or ((0, 255) if spec.dtype == "uint8" else (0, 1))
+    return generator.integers(int(low), int(high) + 1, shape).astype(spec.dtype)
+
+
+def agree(
+    model: Model, artifact: Artifact, samples: tuple[np.ndarray, ...], source: str
+) -> Agreement:
+    """Run both on the same samples and compare every output."""
+    want, have = _tuple(model(*samples)), _tuple(artifact.run(*samples))
+    top1, max_steps, mean_steps, max_abs = 1.0, 0.0, 0.0, 0.0
+    for i, (w, h) in enumerate(zip(want, have, strict=True)):
+        w, h = w.astype(np.float64), h.astype(np.float64)
+        difference = np.abs(w - h)
+        # NaN compares with nothing: it must count as the largest difference there is.
+        difference[~np.isfinite(difference)] = np.inf
+        step = _step(model, i) or max(float(np.ptp(w)) / 255, np.finfo(np.float32).tiny)
+        max_abs = max(max_abs, float(difference.max()))
+        max_steps = max(max_steps, float(difference.max() / step))
+        mean_steps = max(mean_steps, float(difference.mean() / step))
+        top1 = min(top1, _top1(w, h))
+    return Agreement(top1, max_steps, mean_steps, max_abs, len(samples[0]), source)
+
+
+def _top1(want: np.ndarray, have: np.ndarray) -> float:
+    """Share of rows (last axis) whose largest entry is the same, ties aside."""
+    if want.ndim < 2 or want.shape[-1] < 2:
+        return 1.0
+    chosen = np.take_along_axis(want, have.argmax(-1)[..., None], -1)[..., 0]
+    return float(np.mean(chosen >= want.max(-1) - TIE * np.ptp(want)))
+
+
+def _step(model: Model, output: int) -> float | None:
+    """The scale of an output that is quantized."""
+    node = next(n for n in model.graph.graph.nodes if n.op == "output").args[0][output]
+    if node.target is not FAKE_QUANTIZE:
+        return None
+    return float(getattr(model.graph, node.args[1].target))
+
+
+def first_disagreement(
+    model: Model, write: Callable[[Model, int], Artifact], samples: tuple[np.ndarray, ...]
+) -> str:
+    """The first layer whose output already differs, found by halving.
+
+    Args:
+        write: lowers a Model (the given one cut off somewhere) without comparing.
+    """
+    few = tuple(array[:4] for array in samples)
+    cuts = _cuts(model)
+    low, high = 0, len(cuts) - 1
+    while low < high:
+        middle = (low + high) // 2
+        part = _cut(model, cuts[middle])
+        try:
+            artifact = write(part, middle)
+            bad = agree(part, artifact, few, "model").mean_steps > LIMITS[artifact.precision]
+        except EdgewiseError:
+            bad = False  # a part that cannot stand alone says nothing; look further down
+        low, high = (low, middle) if bad else (middle + 1, high)
+    node = next(n for n in model.graph.graph.nodes if n.name == cuts[low])
+    return layer(node.args[0] if node.target is FAKE_QUANTIZE else node)
+
+
+def _cuts(model: Model) -> list[str]:
+    """Names of the values at which the graph can be cut: quantized ones, or all if none is."""
+    known = shapes(model.graph, model.signature, 2)
+    return [
+        node.name
+        for node in model.graph.graph.nodes
+        if node.op == "call_function"
+        and isinstance(known[node], torch.Tensor)
+        and known[node].is_floating_point()
+        and known[node].ndim
+        and known[node].shape[0] == 2
+        and (not model.quantized or node.target is FAKE_QUANTIZE)
+    ]
+
+
+def _cut(model: Model, name: str) -> Model:
+    """The Model up to that value."""
+    module = model.module()
+    nodes = {node.name: node for node in module.graph.nodes}
+    nodes["output"].args = ((nodes[name],),)
+    sweep(module)
+    return Model(module, signature_of(module, model.signature.inputs), model.lineage)
+
+
+def _tuple(value: Any) -> tuple[np.ndarray, ...]:
+    return value if isinstance(value, tuple) else (value,)

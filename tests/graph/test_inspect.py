@@ -1,0 +1,42 @@
+import torch
+from torch import nn
+
+from edgewise.compress.quantize import Quantize
+from edgewise.graph.inspect import inspect
+from edgewise.load.torch import load_module
+
+from ..nets import make
+
+
+def test_counts_what_the_definitions_say():
+    net = nn.Sequential(
+        nn.Conv2d(4, 6, 3, padding=1, groups=2),
+        nn.ReLU(),
+        nn.ConvTranspose2d(6, 3, 2, stride=2, bias=False),
+        nn.Flatten(),
+        nn.Linear(3 * 10 * 10, 7),
+    )
+    found = inspect(load_module(net, torch.zeros(1, 4, 5, 5)))
+    assert [row.operator for row in found.layers] == ["conv2d", "conv_transpose2d", "linear"]
+    assert [row.macs for row in found.layers] == [6 * 25 * 2 * 9, 6 * 25 * 3 * 4, 300 * 7]
+    assert [row.parameters for row in found.layers] == [6 * 2 * 9 + 6, 6 * 3 * 4, 300 * 7 + 7]
+    assert found.parameters == sum(p.numel() for p in net.parameters())
+    assert found.bytes == 4 * found.parameters
+    assert found.layers[2].output == (7,)
+
+
+def test_attention_multiplies_twice():
+    net, x = make("encoder")
+    found = inspect(load_module(net, x[:1]))
+    (attention,) = [r for r in found.layers if r.operator == "scaled_dot_product_attention"]
+    assert attention.macs == 2 * (2 * 5 * 5 * 8)
+
+
+def test_quantized_weights_take_a_byte_and_biases_four():
+    net, x = make("perceptron")
+    model = Quantize("int8")(load_module(net, x[:1]), {"calibration": x.numpy()})
+    found = inspect(model)
+    assert {row.precision for row in found.layers} == {"int8"}
+    # weights, biases, and the scales and zero points of the output channels are apart
+    assert found.parameters == 12 * 16 + 16 + 16 * 3 + 3
+    assert found.bytes == 12 * 16 + 16 * 3 + 4 * (16 + 3)

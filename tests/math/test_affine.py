@@ -1,0 +1,72 @@
+"""The definitions and properties of affine quantization (arXiv:1712.05877)."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgewise.math.affine import (
+    affine_parameters,
+    dequantize,
+    fake_quantize,
+    quantize,
+    symmetric_parameters,
+)
+
+reals = st.floats(-1e6, 1e6, width=32)
+
+
+@given(reals, reals)
+def test_zero_is_on_the_grid_and_the_range_within_one_step(a, b):
+    low, high = torch.tensor(min(a, b)), torch.tensor(max(a, b))
+    scale, zero_point = affine_parameters(low, high)
+    assert scale > 0 and -128 <= int(zero_point) <= 127
+    assert fake_quantize(torch.zeros(1), scale, zero_point, -128, 127).item() == 0.0
+    step = scale.item() * (1 + 1e-5)
+    reached = dequantize(torch.tensor([-128, 127]), scale, zero_point, None)
+    assert reached[0] <= min(low.item(), 0) + step and reached[1] >= max(high.item(), 0) - step
+
+
+@given(st.lists(reals, min_size=1, max_size=50))
+def test_error_is_at_most_half_a_step_inside_the_range(values):
+    x = torch.tensor(values, dtype=torch.float32)
+    scale, zero_point = affine_parameters(x.amin(), x.amax())
+    error = (fake_quantize(x, scale, zero_point, -128, 127) - x).abs().max()
+    # The rounded zero point shifts the range by up to half a step more at its ends.
+    assert error <= scale * 1.0001 + 1e-30
+
+
+@given(st.lists(reals, min_size=1, max_size=50), st.integers(2, 8))
+def test_fake_quantize_is_idempotent_monotone_and_equals_its_two_halves(values, bits):
+    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    x = torch.tensor(values, dtype=torch.float32).sort().values
+    scale, zero_point = affine_parameters(x.amin(), x.amax(), low, high)
+    once = fake_quantize(x, scale, zero_point, low, high)
+    assert torch.equal(fake_quantize(once, scale, zero_point, low, high), once)
+    assert bool((once.diff() >= 0).all())
+    integers = quantize(x, scale, zero_point, low, high, None)
+    assert integers.min() >= low and integers.max() <= high
+    assert torch.equal(dequantize(integers, scale, zero_point, None), once)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 3])
+def test_equals_torch_per_channel(axis):
+    x = torch.randn(3, 4, 5, 6, generator=torch.manual_seed(1))
+    other = [i for i in range(4) if i != axis]
+    scale, zero_point = symmetric_parameters(x.abs().amax(other))
+    want = torch.fake_quantize_per_channel_affine(x, scale, zero_point, axis, -127, 127)
+    have = fake_quantize(x, scale, zero_point, -127, 127, axis)
+    assert (have - want).abs().max() <= 1e-6
+
+
+def test_gradient_passes_inside_the_range_and_stops_outside():
+    x = torch.tensor([-3.0, -0.5, 0.0, 0.5, 3.0], requires_grad=True)
+    scale, zero_point = affine_parameters(torch.tensor(-1.0), torch.tensor(1.0))
+    fake_quantize(x, scale, zero_point, -128, 127).sum().backward()
+    assert x.grad.tolist() == [0, 1, 1, 1, 0]
+
+
+def test_an_empty_range_still_has_a_usable_scale():
+    scale, zero_point = affine_parameters(torch.tensor(0.0), torch.tensor(0.0))
+    assert fake_quantize(torch.zeros(3), scale, zero_point, -128, 127).tolist() == [0, 0, 0]
+    assert torch.isfinite(1 / scale)
