@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -129,18 +130,31 @@ class Measurement:
 
 
 def _prune(value: Any) -> Any:
-    """Drop the ``None`` fields and the empty maps, which say nothing."""
+    """Drop the ``None`` fields, which say nothing."""
     if isinstance(value, Mapping):
-        kept = {k: _prune(v) for k, v in value.items()}
-        return {k: v for k, v in kept.items() if v is not None and v != {}}
+        return {k: _prune(v) for k, v in value.items() if v is not None}
     if isinstance(value, list | tuple):
         return [_prune(v) for v in value]
     return value
 
 
+def _as_text(value: Any) -> str:
+    if isinstance(value, Path):
+        return value.as_posix()
+    raise NotImplementedError(f"{type(value).__name__} has no form in JSON")
+
+
+def _from_text(kind: type, value: Any) -> Any:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise NotImplementedError(f"{kind.__name__} cannot be read from JSON")
+
+
 def encode(record: Any) -> bytes:
     """JSON text of a record, the same bytes for equal records (UTF-8, indented, sorted maps)."""
-    raw = msgspec.json.encode(_prune(msgspec.to_builtins(record)), order="sorted")
+    raw = msgspec.json.encode(
+        _prune(msgspec.to_builtins(record, enc_hook=_as_text)), order="sorted"
+    )
     return msgspec.json.format(raw, indent=2) + b"\n"
 
 
@@ -151,6 +165,6 @@ def decode(text: bytes, kind: type[T], where: str) -> T:
         InputError: the text is not JSON or a field is missing, superfluous or of another type.
     """
     try:
-        return msgspec.json.decode(text, type=kind)
+        return msgspec.json.decode(text, type=kind, dec_hook=_from_text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{where} is not a valid {kind.__name__} record: {error}") from None

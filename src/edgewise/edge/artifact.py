@@ -54,7 +54,9 @@ class Artifact:
     format: int = FORMAT
 
     @classmethod
-    def of(cls, runtime: str, path: str | os.PathLike[str], signature: Signature, **fields) -> Artifact:
+    def of(
+        cls, runtime: str, path: str | os.PathLike[str], signature: Signature, **fields
+    ) -> Artifact:
         """An artifact for a file (and its companions) just written."""
         path = Path(path)
         files = {p.name: _sha256(p) for p in runners.files(runtime, path)}
@@ -77,19 +79,20 @@ class Artifact:
         runtime = runners.runtime_of(path)
         record = path.with_name(path.name + ".json")
         if not record.exists():
-            return cls.of(runtime, path, runners.open_file(runtime, path).signature)
+            signature, batch = _free_batch(runners.open_file(runtime, path).signature)
+            return cls.of(runtime, path, signature, batch=batch)
         artifact = replace(decode(record.read_bytes(), cls, str(record)), path=path)
         if artifact.format != FORMAT or artifact.runtime != runtime:
             raise ModelError(
                 f"{record} is of format {artifact.format} for {artifact.runtime}, expected format "
                 f"{FORMAT} for {runtime}: lower the model again with this version of edgewise"
             )
-        for file in runners.files(runtime, path):
-            if artifact.files.get(file.name) != _sha256(file):
-                raise ModelError(
-                    f"{file} is not the file that {record.name} describes (its sha256 differs): "
-                    "lower the model again, or delete the record to open the file as it is"
-                )
+        found = {file.name: _sha256(file) for file in runners.files(runtime, path)}
+        if artifact.files != found:
+            raise ModelError(
+                f"{path} is not what {record.name} describes (its sha256 differs): lower the "
+                "model again, or delete the record to open the file as it is"
+            )
         return artifact
 
     def save_record(self) -> Path:
@@ -146,7 +149,9 @@ class Artifact:
     def _run_batch(self, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
         n = len(inputs[0])
         if n < self.batch:
-            inputs = tuple(np.concatenate([a, np.repeat(a[-1:], self.batch - n, 0)]) for a in inputs)
+            inputs = tuple(
+                np.concatenate([a, np.repeat(a[-1:], self.batch - n, 0)]) for a in inputs
+            )
         outputs = self._runner.run(*self.to_file(inputs))
         return tuple(
             _permute(array, spec, self.layouts, back=True)[:n]
@@ -183,7 +188,20 @@ def shape_text(spec: TensorSpec) -> str:
     return "(" + ", ".join("batch" if s is None else str(s) for s in spec.shape) + ")"
 
 
-def _permute(array: np.ndarray, spec: TensorSpec, layouts: dict[str, str], *, back: bool) -> np.ndarray:
+def _free_batch(signature: Signature) -> tuple[Signature, int]:
+    """A file's own signature with the batch axis free, and the batch that the file takes."""
+
+    def free(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+        return tuple(replace(s, shape=(None, *s.shape[1:])) for s in specs)
+
+    batch = next((s.shape[0] for s in signature.inputs if s.shape and s.shape[0]), 1)
+    signature = replace(signature, inputs=free(signature.inputs), outputs=free(signature.outputs))
+    return signature, batch
+
+
+def _permute(
+    array: np.ndarray, spec: TensorSpec, layouts: dict[str, str], *, back: bool
+) -> np.ndarray:
     file_layout = layouts.get(spec.name, spec.layout)
     if file_layout == spec.layout:
         return array

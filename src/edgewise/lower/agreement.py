@@ -12,6 +12,7 @@ from ..data import as_data
 from ..edge.artifact import Artifact
 from ..errors import EdgewiseError
 from ..graph.canonical import FAKE_QUANTIZE, layer, shapes, signature_of, sweep
+from ..graph.placement import CLAMPS, FUSES_CLAMP
 from ..model import Model
 from ..record import Agreement, TensorSpec
 
@@ -103,7 +104,11 @@ def first_disagreement(
             bad = False  # a part that cannot stand alone says nothing; look further down
         low, high = (low, middle) if bad else (middle + 1, high)
     node = next(n for n in model.graph.graph.nodes if n.name == cuts[low])
-    return layer(node.args[0] if node.target is FAKE_QUANTIZE else node)
+    if node.target is FAKE_QUANTIZE:
+        node = node.args[0]
+    if node.target in CLAMPS and node.args[0].target in FUSES_CLAMP:
+        node = node.args[0]  # the clamp is part of that operator
+    return layer(node)
 
 
 def _cuts(model: Model) -> list[str]:
