@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -37,6 +37,8 @@ from .bounds import check_bounds
 from .zipped import ZipArchive
 
 __all__ = ["DOCUMENT", "WEIGHT_DTYPES", "check_signature", "read", "write"]
+
+T = TypeVar("T")
 
 FORMAT = 1
 DOCUMENT, WEIGHTS, SAMPLES = "edgewise.json", "weights.safetensors", "samples.safetensors"
@@ -123,26 +125,21 @@ def read(
     with ZipArchive(path) as archive:
         unknown = set(archive.names) - {DOCUMENT, WEIGHTS, SAMPLES}
         if unknown:
-            raise ModelError(f"{path} has an entry that does not belong there: '{min(unknown)}'")
-        document = _document(archive.read(DOCUMENT, MAX_DOCUMENT), path)
-        weights = _load(safetensors.torch.load, archive.read(WEIGHTS, MAX_TENSORS), WEIGHTS, path)
+            raise ModelError(f"there is an entry that does not belong there: {min(unknown)!a:.200}")
+        document = _document(archive.read(DOCUMENT, MAX_DOCUMENT))
+        signature = document.signature
+        check_signature(signature)
+        weights = _load(safetensors.torch.load, archive, WEIGHTS)
         samples = None
         if SAMPLES in archive.names:
-            arrays = _load(
-                safetensors.numpy.load, archive.read(SAMPLES, MAX_TENSORS), SAMPLES, path
-            )
-            samples = _samples(arrays, document.signature, path)
-    try:
-        check_signature(document.signature)
+            samples = _samples(_load(safetensors.numpy.load, archive, SAMPLES), signature)
         module = graphs.build(document.graph, _parameters(weights, document.parameters))
-        count, specs = len(module.graph.find_nodes(op="placeholder")), document.signature.inputs
-        if count != len(specs):
-            raise ModelError(f"the graph has {count} inputs, its signature {len(specs)}")
-        check_bounds(module, specs)
-        check(module, document.signature)
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
-    return module, document.signature, document.lineage, samples
+        count = len(module.graph.find_nodes(op="placeholder"))
+        if count != len(signature.inputs):
+            raise ModelError(f"the graph has {count} inputs, its signature {len(signature.inputs)}")
+        check_bounds(module, signature.inputs)
+        check(module, signature)
+    return module, signature, document.lineage, samples
 
 
 def _tensors(module: fx.GraphModule) -> dict[str, torch.Tensor]:
@@ -180,17 +177,17 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
         raise ModelError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
-def _document(text: bytes, path: str | os.PathLike[str]) -> Document:
+def _document(text: bytes) -> Document:
     try:
         found = msgspec.json.decode(text, type=_Format).format
         if found != FORMAT:
             raise ModelError(
-                f"{path} is of format {found}, this edgewise reads format {FORMAT}: install the "
-                "edgewise that wrote it, or a newer one"
+                f"of format {found}, this edgewise reads format {FORMAT}: install the edgewise "
+                "that wrote it, or a newer one"
             )
         return msgspec.json.decode(text, type=Document)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ModelError(f"{path}: {DOCUMENT} is not valid: {error}") from None
+        raise ModelError(f"{DOCUMENT} is not valid: {error}") from None
 
 
 def check_signature(signature: Signature) -> None:
@@ -224,15 +221,16 @@ def _is_sound(spec: TensorSpec) -> bool:
     )
 
 
-def _load(loader, blob: bytes, name: str, path: str | os.PathLike[str]) -> dict:
+def _load(parse: Callable[[bytes], dict[str, T]], archive: ZipArchive, name: str) -> dict[str, T]:
     """Parse safetensors, which checks every tensor's place against the blob's length."""
+    blob = archive.read(name, MAX_TENSORS)
     header = int.from_bytes(blob[:8], "little")
     if header > min(MAX_HEADER, len(blob)):
-        raise ModelError(f"{path}: {name} has a header of {header} bytes")
+        raise ModelError(f"{name} is damaged: a header of {header} bytes")
     try:
-        return loader(blob)
+        return parse(blob)
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{path}: {name} is damaged: {error}") from None
+        raise ModelError(f"{name} is damaged: {error}") from None
 
 
 def _parameters(
@@ -254,9 +252,7 @@ def _parameters(
     return weights
 
 
-def _samples(
-    arrays: dict[str, np.ndarray], signature: Signature, path: str | os.PathLike[str]
-) -> tuple[np.ndarray, ...]:
+def _samples(arrays: dict[str, np.ndarray], signature: Signature) -> tuple[np.ndarray, ...]:
     """The sample inputs in the signature's order, checked against it."""
     found = tuple(arrays.pop(spec.name, None) for spec in signature.inputs)
     for spec, array in zip(signature.inputs, found, strict=True):
@@ -270,7 +266,7 @@ def _samples(
             and array.size > 0
         )
         if not fits or arrays:
-            raise ModelError(f"{path}: {SAMPLES} does not fit the input '{spec.name}'")
+            raise ModelError(f"{SAMPLES} does not fit the input '{spec.name}'")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise ModelError(f"{path}: the sample of '{spec.name}' contains NaN or infinity")
+            raise ModelError(f"the sample of '{spec.name}' contains NaN or infinity")
     return found

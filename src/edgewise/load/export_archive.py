@@ -46,26 +46,21 @@ def read(path: str | os.PathLike[str]) -> tuple[fx.GraphModule, Signature]:
             that can only be read by running code, or is fixed to its batch size.
     """
     with ZipArchive(path) as archive:
-        try:
-            module, signature = _read(_Files(archive))
-            check_signature(signature)
-        except ModelError as error:
-            text = str(error)
-            raise ModelError(text if text.startswith(str(path)) else f"{path}: {text}") from error
+        files = _Files(archive)
+        found = translate(files.program())
+        graph = found.graph
+        names = sorted({node.target for node in graph.nodes if node.op == "attribute"})
+        module = graphs.build(graph, {name: files.tensor(name) for name in names}, in_place=True)
+        for node in module.graph.nodes:
+            if node.name in found.layers:  # canonical names nodes after their layers,
+                node.meta["nn_module_stack"] = {"layer": (found.layers[node.name], "")}
+            if node.name in found.dtypes:  # and looks at dtypes where operators work in place
+                node.meta["val"] = torch.empty(0, dtype=getattr(torch, found.dtypes[node.name]))
+        module = canonical(module)
+        check_weights(module)
+        signature = _signature(module, found.inputs)
+        check_signature(signature)
     return module, signature
-
-
-def _read(files: _Files) -> tuple[fx.GraphModule, Signature]:
-    found = translate(files.program())
-    graph = found.graph
-    names = sorted({node.target for node in graph.nodes if node.op == "attribute"})
-    module = graphs.build(graph, {name: files.tensor(name) for name in names}, in_place=True)
-    for node in module.graph.nodes:
-        if node.name in found.layers:  # canonical names nodes after their layers
-            node.meta["nn_module_stack"] = {"": (found.layers[node.name], "")}
-    module = canonical(module)
-    check_weights(module)
-    return module, _signature(module, found.inputs)
 
 
 def _signature(module: fx.GraphModule, inputs: list[tuple[str, schema.TensorMeta]]) -> Signature:

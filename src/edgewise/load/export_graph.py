@@ -37,12 +37,14 @@ class Translation:
         nodes, outputs: of the `Graph`.
         inputs: the user's inputs: name as the user gave it, and what it was exported with.
         layers: node name -> dotted name of the module that it stood in.
+        dtypes: node name -> dtype that the exporter found, by its name in torch.
     """
 
     nodes: list[Node] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     inputs: list[tuple[str, schema.TensorMeta]] = field(default_factory=list)
     layers: dict[str, str] = field(default_factory=dict)
+    dtypes: dict[str, str] = field(default_factory=dict)
 
     @property
     def graph(self) -> Graph:
@@ -66,6 +68,9 @@ class _Translator:
     def __init__(self, program: schema.GraphModule):
         self.metas = program.graph.tensor_values
         self.result = Translation()
+        for name, meta in self.metas.items():
+            if meta.dtype in schema.DTYPES:
+                self.result.dtypes[self._name(name)] = schema.DTYPES[meta.dtype]
         _pairs(program.graph.inputs, program.signature.input_specs, "inputs")
         for argument, spec in zip(program.graph.inputs, program.signature.input_specs, strict=True):
             self._input(argument, spec)
@@ -140,7 +145,8 @@ class _Translator:
             name = self._name(node.name or f"values_{len(self.result.nodes)}")
         args, kwargs = self._arguments(node, target)
         self.result.nodes.append(Node(name, "call", target, args, kwargs))
-        self.result.layers[name] = _layer(node)
+        if (layer := _layer(node)) is not None:
+            self.result.layers[name] = layer
         if single[0] == "as_tensors":
             self._take_apart(name, [("as_tensor", item) for item in single[1]])
         elif len(results) > 1:
@@ -152,6 +158,8 @@ class _Translator:
             if kind == "as_tensor":
                 item = Node(self._name(value.name), "call", "operator.getitem", (Ref(name), i))
                 self.result.nodes.append(item)
+                if name in self.result.layers:
+                    self.result.layers[item.name] = self.result.layers[name]
             elif kind != "as_none":
                 raise ModelError(f"'{name:.200}' gives out {kind} among several results")
 
@@ -245,13 +253,14 @@ def _real(value: float | str) -> Value:
     return Constant(words[value]) if isinstance(value, str) else value
 
 
-def _layer(node: schema.Node) -> str:
-    """The innermost module's dotted name, "" when the file gives none that is plain."""
-    entries = node.metadata.get("nn_module_stack", "").split(";")
-    fields = entries[-1].split(",")
+def _layer(node: schema.Node) -> str | None:
+    """The innermost module's dotted name; None when the file gives none, or none that is plain."""
+    fields = node.metadata.get("nn_module_stack", "").split(";")[-1].split(",")
     # torch writes one word three times for the nodes that it inserted itself
-    path = fields[1] if len(fields) == 3 and fields[0] != fields[1] else ""
-    return path if all(graphs.PART.fullmatch(part) for part in path.split(".")) else ""
+    if len(fields) != 3 or fields[0] == fields[1]:
+        return None
+    is_plain = all(graphs.PART.fullmatch(part) for part in fields[1].split(".")) or not fields[1]
+    return fields[1] if is_plain else None
 
 
 def _refs(node: Node) -> list[Ref]:

@@ -59,7 +59,7 @@ _ATEN = """
     positive negative absolute float_power ldexp
 
     add sub subtract rsub mul multiply div divide true_divide floor_divide remainder fmod addcmul
-    addcdiv lerp maximum minimum fmax fmin eq ne lt le gt ge equal not_equal less less_equal
+    addcdiv lerp maximum minimum fmax fmin eq ne lt le gt ge not_equal less less_equal
     greater greater_equal logical_and logical_or logical_not logical_xor bitwise_and bitwise_or
     bitwise_not bitwise_xor bitwise_left_shift bitwise_right_shift __and__ __or__ __xor__
     __lshift__ __rshift__ where masked_fill isnan isinf isfinite
@@ -74,7 +74,7 @@ _ATEN = """
     dstack column_stack split split_with_sizes chunk tensor_split unbind slice select narrow
     index index_select index_put gather take_along_dim scatter scatter_add scatter_reduce
     select_scatter slice_scatter diagonal diag_embed diag tril triu roll flip fliplr flipud rot90
-    unfold meshgrid atleast_1d atleast_2d atleast_3d ravel copy fill masked_scatter
+    unfold meshgrid atleast_1d atleast_2d atleast_3d ravel copy fill zero masked_scatter
 
     arange linspace eye full full_like zeros zeros_like ones ones_like new_zeros new_ones new_full
     scalar_tensor tril_indices triu_indices hann_window hamming_window

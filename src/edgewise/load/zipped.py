@@ -40,7 +40,8 @@ BROKEN = (
 class ZipArchive:
     """A zip file opened for reading, its table of contents checked.
 
-    Names are only keys: nothing is ever unpacked to disk.
+    Names are only keys: nothing is ever unpacked to disk. Used as a context manager, it puts the
+    file's path in front of every `ModelError` that is raised inside.
 
     Raises:
         ModelError: no regular file, no zip, cut off, or with entries that are encrypted, links,
@@ -73,6 +74,8 @@ class ZipArchive:
         trace: TracebackType | None,
     ) -> None:
         self._file.close()
+        if isinstance(error, ModelError):
+            raise ModelError(f"{self.path}: {error}") from error
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -93,23 +96,20 @@ class ZipArchive:
             ModelError: no such entry, larger than `most`, or damaged.
         """
         if name not in self._entries:
-            raise ModelError(f"{self.path} has no entry '{name}': it is not complete")
+            raise ModelError(f"there is no entry '{name}': the file is not complete")
         info = self._entries[name]
         if info.file_size > most:
             raise ModelError(
-                f"{self.path}: entry '{name}' has {info.file_size} bytes, more than the {most} "
-                "that are read"
+                f"entry '{name}' has {info.file_size} bytes, more than the {most} that are read"
             )
         try:
             with self._zip.open(info) as entry:
                 # Asking for a size keeps deflate from giving more than was declared.
                 data = entry.read(info.file_size + 1)
         except BROKEN as error:
-            raise ModelError(f"{self.path}: entry '{name}' is damaged ({error})") from None
+            raise ModelError(f"entry '{name}' is damaged ({error})") from None
         if len(data) != info.file_size:
-            raise ModelError(
-                f"{self.path}: entry '{name}' has {len(data)} of {info.file_size} bytes"
-            )
+            raise ModelError(f"entry '{name}' has {len(data)} of {info.file_size} bytes")
         return data
 
     def _read_directory(self) -> dict[str, zipfile.ZipInfo]:
