@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from ..data import Data, Split
 from ..errors import DataError, InputError, StepError
 from ..graph.canonical import FAKE_QUANTIZE, layer, shapes
-from ..graph.fold import constant, fold
+from ..graph.fold import CONVOLUTIONS, constant, fold
 from ..graph.placement import Placement, place
 from ..math.affine import affine_parameters, symmetric_parameters
 from ..model import Model
@@ -98,6 +98,9 @@ class Quantize(Step):
     def apply(self, model: Model, plan: QuantizePlan) -> Model:
         module = fold(model.module())
         nodes = {node.name: node for node in module.graph.nodes}
+        scale_of = {value: row.scale for row in plan.activations for value in row.values}
+        for row in plan.weights:
+            _snap_bias(module, nodes[row.reader], scale_of, row)
         for row in plan.activations:
             # Values on one grid read the same two buffers.
             grid = _register(module, row.values[0], torch.tensor(row.scale), row.zero_point)
@@ -220,6 +223,18 @@ def _weight_scales(
                 least = bias.detach().abs() / (scale_of[reader.args[0].name] * 2**30)
                 scale = torch.maximum(scale, least)
             yield WeightScales(name, reader.name, axis, tuple(scale.tolist()))
+
+
+def _snap_bias(
+    module: fx.GraphModule, reader: fx.Node, scale_of: dict[str, float], row: WeightScales
+) -> None:
+    """Put a bias on the grid of the int32 that runtimes hold it in: input scale * weight scale."""
+    node = reader.args[2] if reader.target in CONVOLUTIONS and len(reader.args) > 2 else None
+    bias = constant(module, node)
+    if bias is None or len(node.users) > 1:
+        return
+    step = scale_of[reader.args[0].name] * torch.tensor(row.scales, dtype=torch.float64)
+    bias.data = (torch.round(bias.data.double() / step) * step).float()
 
 
 def _register(module: fx.GraphModule, name: str, scale: Tensor, zero_point: int) -> tuple[str, str]:
