@@ -25,7 +25,11 @@ def affine_parameters(
 ) -> tuple[Tensor, Tensor]:
     """Scale and zero point for the range [low, high], zero always exactly on the grid.
 
-    arXiv:1712.05877, section 3 ("nudged"): the range is first widened to contain zero.
+    arXiv:1712.05877, section 3: the range is widened to contain zero, and the zero point rounded
+    to an integer. Here the scale is then widened until the grid reaches both ends again, so that
+    no value of the range is clipped. That matters most for 8-bit images normalised to [-1, 1]:
+    with the scale 2/255 each of their 256 levels lies exactly between two integers, and every
+    runtime rounds the ties its own way.
 
     Args:
         low, high: float, any (equal) shape, low <= high.
@@ -33,13 +37,14 @@ def affine_parameters(
     Returns:
         scale (float32) and zero_point (int32), shaped like `low`.
     """
-    low = torch.clamp(low.float(), max=0.0)
-    high = torch.clamp(high.float(), min=0.0)
     # In float64 so that a range up to float32's largest value does not overflow.
-    span = high.double() - low.double()
-    scale = (span / (quant_max - quant_min)).clamp(min=SMALLEST_SCALE).float()
-    zero_point = torch.round(quant_min - low.double() / scale.double())
-    return scale, zero_point.clamp(quant_min, quant_max).to(torch.int32)
+    low = torch.clamp(low.double(), max=0.0)
+    high = torch.clamp(high.double(), min=0.0)
+    span = ((high - low) / (quant_max - quant_min)).clamp(min=SMALLEST_SCALE)
+    zero_point = torch.round(quant_min - low / span).clamp(quant_min, quant_max)
+    below, above = zero_point - quant_min, quant_max - zero_point
+    reach = torch.maximum(-low / below.clamp(min=1), high / above.clamp(min=1))
+    return torch.maximum(reach, span * (1 - 1e-6)).float(), zero_point.to(torch.int32)
 
 
 def symmetric_parameters(magnitude: Tensor, quant_max: int = 127) -> tuple[Tensor, Tensor]:
