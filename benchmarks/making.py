@@ -17,7 +17,9 @@ from pathlib import Path
 
 from .nets import NETS, Net, load
 
-__all__ = ["Stages", "main"]
+__all__ = ["RECORD", "Stages", "arguments", "main", "make"]
+
+RECORD = "record.json"
 
 Make = Callable[[Net, Path, "Stages"], None]
 
@@ -36,29 +38,40 @@ class Stages:
 
 
 def main(make_float: Make, make_int8: Make, packages: tuple[str, ...]) -> None:
-    """Parse ``--net NAME --out FOLDER``, make both files there and write ``record.json``.
+    """Parse ``--net NAME --out FOLDER`` and `make` both files there."""
+    parser = arguments()
+    given = parser.parse_args()
+    make(given.net, given.out, make_float, make_int8, packages)
 
-    Each of the makers gets the network, the folder and its own stages; the int8 one must not
-    need what the float one made, since the sum of its stages is the time from a module to an
-    int8 file. It goes first, so that neither profits from what the other warmed up.
-    """
+
+def arguments() -> argparse.ArgumentParser:
+    """What each of these commands takes."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--net", choices=NETS, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
-    folder: Path = arguments.out
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "record.json").unlink(missing_ok=True)  # written last: marks the files as whole
+    return parser
 
-    net = load(arguments.net)
+
+def make(
+    name: str, folder: Path, make_float: Make, make_int8: Make, packages: tuple[str, ...]
+) -> None:
+    """Make a network's float and int8 file in `folder` and write ``record.json`` there.
+
+    Each of the makers gets the network, the folder and its own stages; the int8 one must not
+    need what the float one made, since the sum of its stages is the time from a module to an
+    int8 file. It goes first, so that it profits from nothing that the other warmed up.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECORD).unlink(missing_ok=True)  # written last: marks the files as whole
+    net = load(name)
     stages = {"int8": Stages(), "float": Stages()}
     make_int8(net, folder, stages["int8"])
     make_float(net, folder, stages["float"])
     record = {
-        "net": arguments.net,
+        "net": name,
         "calibration_images": len(net.calibration),
-        "seconds": {name: s.seconds for name, s in stages.items()},
+        "seconds": {kind: s.seconds for kind, s in stages.items()},
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "versions": {name: version(name) for name in packages},
+        "versions": {package: version(package) for package in packages},
     }
-    (folder / "record.json").write_text(json.dumps(record, indent=2) + "\n")
+    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")

@@ -12,6 +12,7 @@ from pathlib import Path
 import litert_torch
 from ai_edge_quantizer import quantizer, recipe
 from ai_edge_quantizer.algorithm_manager import AlgorithmName
+from ai_edge_quantizer.calibrator import CalibrationMode
 from ai_edge_quantizer.qtyping import TFLOperationName
 
 from ..making import Stages, main
@@ -41,6 +42,8 @@ def make_int8(net: Net, folder: Path, stage: Stages) -> None:
         ranges = tool.calibrate(
             {"serving_default": [{"args_0": image[None]} for image in images]},
             num_threads=os.cpu_count() or 1,
+            # Four times as fast as the default mode; the ranges are the same.
+            mode=CalibrationMode.CALIBRATION_PROFILER_BASED,
         )
         tool.quantize(ranges).export_model(quantized, overwrite=True)
     converted.unlink()
