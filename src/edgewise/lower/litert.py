@@ -1,0 +1,140 @@
+"""Lowering to LiteRT: a Program as a ``.tflite`` file, written directly as a flatbuffer.
+
+The file is made for XNNPACK, the library behind the interpreter's fast kernels: values are held
+channels-last, integers are where it has kernels for them, and no operator interrupts it. What is
+held where is in `litert_graph`, the operators in `litert_ops` and `litert_spatial`, the format in
+`tflite_file`.
+
+Images go in and out as N, H, W, C: the layouts given back tell the caller.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import UnsupportedOperator
+from ..record import Signature, TensorSpec
+from .litert_graph import Graph, Value
+from .litert_ops import KERNELS
+from .program import VALUE_PRESERVING, Op, Program, Tensor
+from .strides import Frame, channels_last, complete
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["to_tflite", "write"]
+
+# Kinds whose output is never negative.
+NEVER_NEGATIVE = frozenset({"sigmoid", "hardsigmoid", "softmax", "softplus", "exp", "abs", "sqrt"})
+
+
+def write(
+    module: torch.fx.GraphModule,
+    signature: Signature,
+    batch: int,
+    path: Path,
+    *,
+    half: bool = False,
+) -> dict[str, str]:
+    """Write the graph as the file `path` and give the layouts that differ from the signature's.
+
+    Args:
+        module: canonical, batch norms folded, dropout removed.
+        half: store float weights as float16; the arithmetic stays float32 on most processors.
+
+    Raises:
+        MissingExtra: LiteRT is not installed.
+        UnsupportedOperator: the graph has an operator that LiteRT lacks.
+        ModelError: the model does not fit into a file of 2 GB.
+    """
+    from .build import build
+
+    data, layouts = to_tflite(build(module, signature, batch), signature, half=half)
+    path.write_bytes(data)
+    return layouts
+
+
+def to_tflite(
+    program: Program, signature: Signature, *, half: bool = False
+) -> tuple[bytes, dict[str, str]]:
+    """The file's bytes, and the layouts of inputs and outputs that differ from the signature's."""
+    g = Graph(half)
+    layouts: dict[str, str] = {}
+    known: dict[str, Value] = {}
+    inputs = {}
+    for tensor, spec in zip(program.inputs, signature.inputs, strict=True):
+        frame = given_frame(tensor, spec)
+        known[tensor.name] = g.input(tensor, spec.name, frame)
+        inputs[spec.name] = known[tensor.name].index
+        note_layout(layouts, spec, frame)
+    for op in program.ops:
+        if op.kind not in KERNELS:
+            raise UnsupportedOperator(
+                f"LiteRT has no operator for '{op.kind}' (layer '{op.layer}'): replace it in the "
+                "model, or lower for another runtime"
+            )
+        g.layer = op.layer
+        values = [None if t is None else value_of(g, known, t) for t in op.inputs]
+        known[op.output.name] = replace(written(g, op, values), least=least(op, values))
+    outputs = {}
+    for tensor, spec in zip(program.outputs, signature.outputs, strict=True):
+        g.layer = spec.name
+        value = value_of(g, known, tensor)
+        frame = taken_frame(value, spec)
+        taken = {*inputs.values(), *outputs.values()}
+        outputs[spec.name] = g.finished(value, frame, taken).index
+        note_layout(layouts, spec, frame)
+    return g.file.finish(inputs, outputs), layouts
+
+
+def value_of(g: Graph, known: dict[str, Value], tensor: Tensor) -> Value:
+    """The value of a Program's tensor; constants are known from the first use on."""
+    if tensor.data is not None and tensor.name not in known:
+        known[tensor.name] = g.constant(tensor.data, tensor.quant, tensor.dtype)
+    return known[tensor.name]
+
+
+def written(g: Graph, op: Op, values: Sequence[Value | None]) -> Value:
+    """The output of an operator, in float between DEQUANTIZE and QUANTIZE where it has to be."""
+    kernel = KERNELS[op.kind]
+    quant = op.output.quant
+    if quant is None or op.kind == "quantize" or kernel.integers(op):
+        return kernel.write(g, op, *values)
+    values = [None if v is None else g.dequantized(v) for v in values]
+    op = replace(op, output=replace(op.output, quant=None))
+    return g.quantized(kernel.write(g, op, *values), quant)
+
+
+def least(op: Op, values: Sequence[Value | None]) -> float:
+    """A number below which the operator's output does not go."""
+    quant = op.output.quant
+    bounds = [-math.inf, op.attrs.get("clamp", (-math.inf,))[0]]
+    if op.kind in NEVER_NEGATIVE:
+        bounds.append(0.0)
+    if quant is not None:
+        bounds.append(float(quant.scale * (-128.0 - quant.zero_point)))
+    elif op.kind in VALUE_PRESERVING:
+        bounds.append(min(v.least for v in values))
+    return max(bounds)
+
+
+def given_frame(tensor: Tensor, spec: TensorSpec) -> Frame:
+    """How an input is taken: channels-last where the signature names its channels."""
+    rank = len(tensor.shape)
+    return channels_last(rank) if rank > 2 and spec.layout[1:2] == "C" else tuple(range(rank))
+
+
+def taken_frame(value: Value, spec: TensorSpec) -> Frame:
+    """How an output is given: as it lies there, where the signature's letters can tell how."""
+    rank = len(value.shape)
+    told = rank > 2 and len(set(spec.layout)) == rank
+    return complete(value.frame, rank) if told else tuple(range(rank))
+
+
+def note_layout(layouts: dict[str, str], spec: TensorSpec, frame: Frame) -> None:
+    if frame != tuple(range(len(frame))):
+        layouts[spec.name] = "".join(spec.layout[k] for k in frame)
