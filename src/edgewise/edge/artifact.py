@@ -63,6 +63,12 @@ class Artifact:
         return cls(runtime=runtime, path=path, files=files, signature=signature, **fields)
 
     @classmethod
+    def bare(cls, path: Path, signature: Signature) -> Artifact:
+        """An artifact for a file without a record, with the signature that its runtime gives."""
+        free, batch = _free_batch(signature)
+        return cls.of(runners.runtime_of(path), path, free, batch=batch)
+
+    @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Artifact:
         """Read an artifact and check its files against the record.
 
@@ -79,8 +85,7 @@ class Artifact:
         runtime = runners.runtime_of(path)
         record = path.with_name(path.name + ".json")
         if not record.exists():
-            signature, batch = _free_batch(runners.open_file(runtime, path).signature)
-            return cls.of(runtime, path, signature, batch=batch)
+            return cls.bare(path, runners.open_file(runtime, path).signature)
         artifact = replace(decode(record.read_bytes(), cls, str(record)), path=path)
         if artifact.format != FORMAT or artifact.runtime != runtime:
             raise ModelError(
