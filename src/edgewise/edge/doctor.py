@@ -1,0 +1,49 @@
+"""Which runtimes work on this machine, each tried in a process of its own.
+
+A runtime whose build is too new for the processor kills the process that imports it, so that
+nothing can be learnt from inside: the process that tries it is not this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..errors import MissingExtra, RuntimeFailure
+from .runners import RUNTIMES
+from .worker import Worker
+
+__all__ = ["Probe", "examine"]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What came of importing one runtime.
+
+    Attributes:
+        runtime: its name.
+        state: ``"works"``, ``"missing"`` (not installed) or ``"broken"`` (installed, but it fails,
+            hangs or kills its process).
+        version: where it works.
+        problem: where it does not: what happened and what to do.
+    """
+
+    runtime: str
+    state: str
+    version: str | None = None
+    problem: str | None = None
+
+
+def examine(names: Iterable[str] = tuple(RUNTIMES), *, timeout: float = 60.0) -> tuple[Probe, ...]:
+    """Try each of these runtimes; `timeout` is in seconds for one of them."""
+    return tuple(_examine(name, timeout) for name in names)
+
+
+def _examine(name: str, timeout: float) -> Probe:
+    with Worker(name, timeout=timeout) as worker:
+        try:
+            return Probe(name, "works", version=worker.ask(probe=name)["version"])
+        except MissingExtra as error:
+            return Probe(name, "missing", problem=str(error))
+        except RuntimeFailure as error:
+            return Probe(name, "broken", problem=str(error))
