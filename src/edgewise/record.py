@@ -17,6 +17,7 @@ from .errors import InputError
 
 __all__ = [
     "Agreement",
+    "Difference",
     "Event",
     "Latency",
     "Measurement",
@@ -127,6 +128,23 @@ class Measurement:
     agreement: Agreement | None = None
     machine: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How a subject compares with another that was measured in the same run, in turns.
+
+    Attributes:
+        to: the other's subject.
+        latency: this p50 as a multiple of the other's, and its 95 % interval.
+        drop: how much less this one's metric is, and its 95 % interval.
+    """
+
+    to: str
+    latency: float | None = None
+    latency_ci95: tuple[float, float] | None = None
+    drop: float | None = None
+    drop_ci95: tuple[float, float] | None = None
 
 
 def _prune(value: Any) -> Any:
