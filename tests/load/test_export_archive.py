@@ -84,6 +84,21 @@ def test_reads_the_same_as_loading_the_module_itself(name: str, tmp_path: Path) 
         assert all(map(torch.equal, module(*args), model.graph(*args)))
 
 
+def test_files_of_torch_2_9_are_read(tmp_path: Path) -> None:
+    """Schema 8.14: nodes have no names of their own."""
+
+    def older(document: dict) -> None:
+        document["schema_version"]["minor"] = 14
+        for node in document["graph_module"]["graph"]["nodes"]:
+            del node["name"]
+
+    path = zipped(tmp_path / "net.pt2", changed(saved("recurrent"), "models/model.json", older))
+    module, _ = export_archive.read(path)
+    x = examples("recurrent", 3)[0]
+    with torch.no_grad():
+        assert torch.equal(module(x)[0], net("recurrent")(x))
+
+
 def test_a_net_exported_in_training_mode_comes_out_in_eval_mode(tmp_path: Path) -> None:
     module, _ = export_archive.read(
         zipped(tmp_path / "net.pt2", saved("convolutional", train=True))
@@ -105,10 +120,13 @@ def test_a_fixed_batch_is_taken_where_the_graph_runs_at_others(tmp_path: Path) -
         assert torch.equal(module(x)[0], net("convolutional")(x))
 
 
-def test_a_batch_size_that_is_part_of_the_graph_is_refused(tmp_path: Path) -> None:
+def test_a_batch_size_that_is_part_of_the_graph_is_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = zipped(tmp_path / "net.pt2", saved("recurrent", dynamic=False))
     with pytest.raises(ModelError, match=r"batch of 2 only .*dynamic_shapes=\{'x': \{0:"):
         export_archive.read(path)
+    assert not [r for r in caplog.records if r.levelname == "ERROR"]
 
 
 # --- what is refused -------------------------------------------------------------------------
@@ -369,7 +387,7 @@ def test_code_in_any_string_is_not_executed(
     for end in ("models/model.json", "weights_config.json", "constants_config.json"):
         document = json.loads(files[entry(files, end)])
         strings = [p for p, value in leaves(document) if isinstance(value, str)]
-        for path in chosen.sample(strings, min(120, len(strings))):
+        for path in chosen.sample(strings, min(60, len(strings))):
             hostile = replaced(document, path, chosen.choice(payloads))
             file = zipped(
                 tmp_path / "net.pt2", {**files, entry(files, end): json.dumps(hostile).encode()}
@@ -397,7 +415,7 @@ def test_changed_bytes_are_refused_or_harmless(tmp_path: Path) -> None:
     """JSON with one byte changed, its checksum made to fit, is refused or still a graph."""
     files = saved("convolutional")
     chosen = random.Random(1)
-    for _ in range(150):
+    for _ in range(80):
         end = chosen.choice(["models/model.json", "weights_config.json"])
         name = entry(files, end)
         data = bytearray(files[name])

@@ -167,9 +167,15 @@ def layer(node: fx.Node) -> str:
 class _Shapes(fx.Interpreter):
     """Runs a graph on tensors without data and keeps what each node gives."""
 
-    def __init__(self, module: fx.GraphModule):
+    def __init__(self, module: fx.GraphModule, mode: FakeTensorMode):
         super().__init__(module)
+        self.extra_traceback = False
+        self.mode = mode
         self.values: dict[fx.Node, object] = {}
+
+    def get_attr(self, target, args, kwargs):
+        # torch remembers results for tensors without data, not for real ones: twice as fast.
+        return self.mode.from_tensor(super().get_attr(target, args, kwargs))
 
     def run_node(self, node: fx.Node):
         try:
@@ -189,9 +195,8 @@ def shapes(module: fx.GraphModule, signature: Signature, batch: int) -> dict[fx.
     Raises:
         ModelError: the graph does not run; the message names the layer.
     """
-    interpreter = _Shapes(module)
-    interpreter.extra_traceback = False
-    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        interpreter = _Shapes(module, mode)
         interpreter.run(*(empty(spec, batch) for spec in signature.inputs))
     return interpreter.values
 

@@ -14,7 +14,9 @@ and last that the graph runs at two batch sizes and gives what the signature say
 
 from __future__ import annotations
 
+import math
 import os
+import secrets
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,7 +35,7 @@ from ..errors import ModelError
 from ..graph.canonical import check
 from ..record import DTYPES, Event, Signature, TensorSpec
 from . import graphs
-from .bounds import check_bounds
+from .bounds import check_bounds, quiet
 from .zipped import ZipArchive
 
 __all__ = ["DOCUMENT", "WEIGHT_DTYPES", "check_signature", "read", "write"]
@@ -43,7 +45,7 @@ T = TypeVar("T")
 FORMAT = 1
 DOCUMENT, WEIGHTS, SAMPLES = "edgewise.json", "weights.safetensors", "samples.safetensors"
 
-MAX_DOCUMENT = 32 << 20
+MAX_DOCUMENT = 8 << 20
 MAX_TENSORS = 8 << 30
 MAX_HEADER = 16 << 20
 
@@ -100,8 +102,9 @@ def write(
     }
     if samples is not None:
         names = [spec.name for spec in signature.inputs]
-        arrays = map(np.ascontiguousarray, samples)
-        entries[SAMPLES] = safetensors.numpy.save(dict(zip(names, arrays, strict=True)))
+        arrays = dict(zip(names, map(np.ascontiguousarray, samples), strict=False))
+        _samples(arrays, signature)
+        entries[SAMPLES] = safetensors.numpy.save(arrays)
     with _replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, data in entries.items():
             info = zipfile.ZipInfo(name)  # dated 1980-01-01
@@ -137,8 +140,9 @@ def read(
         count = len(module.graph.find_nodes(op="placeholder"))
         if count != len(signature.inputs):
             raise ModelError(f"the graph has {count} inputs, its signature {len(signature.inputs)}")
-        check_bounds(module, signature.inputs)
-        check(module, signature)
+        with quiet():
+            check_bounds(module, signature.inputs)
+            check(module, signature)
     return module, signature, document.lineage, samples
 
 
@@ -163,7 +167,7 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
     Raises:
         ModelError: it cannot be written; nothing is left behind.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         try:
             with partial.open("xb") as file:
@@ -215,7 +219,8 @@ def _is_sound(spec: TensorSpec) -> bool:
         and 0 < len(spec.name) <= 200
         and spec.dtype in (*DTYPES, "float64")
         and len(sizes) <= 16
-        and all(0 < size < 2**31 for size in sizes)
+        and all(size > 0 for size in sizes)
+        and math.prod(sizes) < 2**31
         and None not in spec.shape[1:]
         and (spec.layout == "" or (spec.layout.isalnum() and len(spec.layout) == len(sizes)))
     )
@@ -254,7 +259,7 @@ def _parameters(
 
 def _samples(arrays: dict[str, np.ndarray], signature: Signature) -> tuple[np.ndarray, ...]:
     """The sample inputs in the signature's order, checked against it."""
-    found = tuple(arrays.pop(spec.name, None) for spec in signature.inputs)
+    found = tuple(arrays.get(spec.name) for spec in signature.inputs)
     for spec, array in zip(signature.inputs, found, strict=True):
         fits = (
             array is not None
@@ -265,8 +270,11 @@ def _samples(arrays: dict[str, np.ndarray], signature: Signature) -> tuple[np.nd
             )
             and array.size > 0
         )
-        if not fits or arrays:
-            raise ModelError(f"{SAMPLES} does not fit the input '{spec.name}'")
+        if not fits or len(arrays) != len(found):
+            raise ModelError(f"the samples do not fit the input '{spec.name}'")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ModelError(f"the sample of '{spec.name}' contains NaN or infinity")
+    batches = zip(signature.inputs, found, strict=True)
+    if len({len(array) for spec, array in batches if spec.shape[:1] == (None,)}) > 1:
+        raise ModelError("the samples of the inputs differ in number")
     return found

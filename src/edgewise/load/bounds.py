@@ -6,7 +6,9 @@ many tensors as it is told, and one that walks over time takes as many steps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import fx
@@ -17,12 +19,24 @@ from ..errors import ModelError
 from ..graph.canonical import empty
 from ..record import TensorSpec
 
-__all__ = ["check_bounds"]
+__all__ = ["check_bounds", "quiet"]
 
 MAX_ELEMENTS = 2**31
 MAX_PIECES = 100_000  # of all lists together
 
 RECURRENT = {"aten::lstm", "aten::gru", "aten::rnn_tanh", "aten::rnn_relu"}
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep torch from logging a traceback for each graph that does not run; we raise instead."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def check_bounds(module: fx.GraphModule, inputs: tuple[TensorSpec, ...]) -> None:
@@ -31,18 +45,23 @@ def check_bounds(module: fx.GraphModule, inputs: tuple[TensorSpec, ...]) -> None
     Raises:
         ModelError: naming the operator that cannot run or makes too much.
     """
-    runner = _Bounded(module)
-    runner.extra_traceback = False
-    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True, allow_fallback_kernels=False):
-        outputs = runner.run(*(empty(spec, 2) for spec in inputs))
+    # Without fallbacks: an operator that needs data to know its shape does not get any.
+    mode = FakeTensorMode(allow_non_fake_inputs=True, allow_fallback_kernels=False)
+    with torch.no_grad(), mode:
+        outputs = _Bounded(module, mode).run(*(empty(spec, 2) for spec in inputs))
     if not all(isinstance(output, torch.Tensor) for output in outputs):
         raise ModelError("the graph gives out a number or a list where tensors belong")
 
 
 class _Bounded(fx.Interpreter):
-    def __init__(self, module: fx.GraphModule):
+    def __init__(self, module: fx.GraphModule, mode: FakeTensorMode):
         super().__init__(module)
+        self.extra_traceback = False
+        self.mode = mode
         self.pieces = 0
+
+    def get_attr(self, target: str, args: tuple, kwargs: dict) -> torch.Tensor:
+        return self.mode.from_tensor(super().get_attr(target, args, kwargs))
 
     def run_node(self, node: fx.Node) -> object:
         where = f"'{node.name}' ({node.target})"

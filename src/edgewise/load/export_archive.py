@@ -23,7 +23,7 @@ from ..record import Signature, TensorSpec
 from . import export_schema as schema
 from . import graphs
 from .archive import WEIGHT_DTYPES, check_signature
-from .bounds import check_bounds
+from .bounds import check_bounds, quiet
 from .export_graph import translate
 from .zipped import ZipArchive
 
@@ -32,7 +32,7 @@ __all__ = ["read"]
 T = TypeVar("T")
 
 MAJOR = 8
-MAX_JSON = 64 << 20
+MAX_JSON = 32 << 20
 MAX_TENSOR = 8 << 30
 
 
@@ -85,8 +85,9 @@ def _signature(module: fx.GraphModule, inputs: list[tuple[str, schema.TensorMeta
         for name, meta in inputs
     )
     try:
-        check_bounds(module, specs)
-        return signature_of(module, specs)
+        with quiet():
+            check_bounds(module, specs)
+            return signature_of(module, specs)
     except ModelError as error:
         if is_dynamic or not fixed:
             raise
@@ -153,7 +154,7 @@ class _Files:
             raise ModelError(
                 f"written by torch {version.torch_version!r:.40} in schema version "
                 f"{version.schema_version.major}, edgewise reads version {MAJOR}: save it again "
-                "with torch 2.9 to 2.13"
+                "with torch 2.9 to 2.14"
             )
         return _decode(text, schema.Program, entry).graph_module
 

@@ -1,6 +1,6 @@
 """The JSON of torch.export.save, as far as it is read: schema version 8.
 
-Mirrors ``torch/_export/serde/schema.py`` (torch 2.9 to 2.13). Fields that are not listed are
+Mirrors ``torch/_export/serde/schema.py`` (torch 2.9 to 2.14). Fields that are not listed are
 skipped; a kind of argument that is not listed is refused. Symbolic expressions stay text that
 nothing looks at.
 """

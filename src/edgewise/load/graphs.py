@@ -27,12 +27,12 @@ from . import operators
 
 __all__ = ["CONSTANTS", "Constant", "Graph", "Node", "Ref", "Value", "build", "describe"]
 
-MAX_NODES = 20_000
+MAX_NODES = 10_000
 MAX_LIST = 4096
 # Digits (in bits) that arithmetic on sizes may reach; products of products soon have millions.
 MAX_BITS = 512
 
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,499}")
 # One part of a dotted attribute name: "0" in a Sequential, "block-1" in a ModuleDict. fx writes
 # those that are no identifiers between double quotes.
 PART = re.compile(r"[A-Za-z0-9_:/+ -]{1,200}")

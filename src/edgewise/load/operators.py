@@ -68,8 +68,8 @@ _ATEN = """
     logsumexp cumsum cumprod cummax cummin topk sort argsort median kthvalue count_nonzero
     searchsorted bucketize
 
-    view view_as reshape reshape_as flatten unflatten permute transpose t adjoint mT numpy_T
-    swapaxes swapdims movedim moveaxis squeeze unsqueeze expand expand_as broadcast_to
+    view _unsafe_view view_as reshape reshape_as flatten unflatten permute transpose t adjoint mT
+    numpy_T swapaxes swapdims movedim moveaxis squeeze unsqueeze expand expand_as broadcast_to
     broadcast_tensors repeat repeat_interleave tile cat concat concatenate stack hstack vstack
     dstack column_stack split split_with_sizes chunk tensor_split unbind slice select narrow
     index index_select index_put gather take_along_dim scatter scatter_add scatter_reduce

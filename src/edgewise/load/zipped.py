@@ -17,7 +17,7 @@ __all__ = ["ZipArchive"]
 # Bytes of the table of contents: about 60,000 entries with names as torch gives them.
 MAX_DIRECTORY = 8 << 20
 # Deflate cannot do better than 1032 to 1; weights and JSON stay far below this.
-MAX_RATIO = 64
+MAX_RATIO = 20
 # Below this size any ratio is harmless.
 SMALL = 1 << 20
 
@@ -41,7 +41,7 @@ class ZipArchive:
     """A zip file opened for reading, its table of contents checked.
 
     Names are only keys: nothing is ever unpacked to disk. Used as a context manager, it puts the
-    file's path in front of every `ModelError` that is raised inside.
+    file's path in front of every `ModelError` that is raised inside, and makes it one line.
 
     Raises:
         ModelError: no regular file, no zip, cut off, or with entries that are encrypted, links,
@@ -75,7 +75,9 @@ class ZipArchive:
     ) -> None:
         self._file.close()
         if isinstance(error, ModelError):
-            raise ModelError(f"{self.path}: {error}") from error
+            # Names from the file are in the message: none may move a terminal's cursor.
+            text = "".join(c if c.isprintable() else "?" for c in str(error))
+            raise ModelError(f"{self.path}: {text}") from error
 
     @property
     def names(self) -> tuple[str, ...]:
