@@ -157,10 +157,10 @@ class Graph:
         if order != tuple(range(len(order))):
             if have is not None and _same_dimensions(have, frame):
                 read_as, order = value.held, tuple(have.index(axis) for axis in frame)
-            value = self._transposed(self._read(value, read_as), order)
-        return replace(self._read(value, held), axes=axes)
+            value = self._transposed(self.read(value, read_as), order)
+        return replace(self.read(value, held), axes=axes)
 
-    def _read(self, value: Value, held: tuple[int, ...]) -> Value:
+    def read(self, value: Value, held: tuple[int, ...]) -> Value:
         """The value's memory read as this shape."""
         if value.held == held:
             return value

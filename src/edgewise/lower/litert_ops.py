@@ -17,7 +17,7 @@ import numpy as np
 from . import litert_spatial as spatial
 from .litert_graph import Graph, Value, activation
 from .program import NO_CLAMP, Op, Quant
-from .strides import complete, minor
+from .strides import axes_of, complete, minor
 
 __all__ = ["KERNELS", "Kernel"]
 
@@ -347,12 +347,12 @@ def block(g: Graph, x: Value, starts: Sequence[int], stops: Sequence[int]) -> Va
 
 
 def slice_(g: Graph, op: Op, x: Value) -> Value:
-    """SLICE; with steps, each axis is read as (number, step) and the first of each step is cut.
+    """SLICE; with steps, memory is read so that the first of each step is cut from a dimension.
 
-    XNNPACK has no slice with steps; reading memory as another shape costs less than leaving it.
+    XNNPACK has no slice with steps. H and W cut by 2 from N, H, W, C are read as
+    (N H/2, 2 W/2, 2 C), of which (N H/2, W/2, C) are kept.
     """
-    steps, shape = op.attrs["step"], op.output.shape
-    starts = op.attrs["start"]
+    steps, starts, shape = op.attrs["step"], op.attrs["start"], op.output.shape
     stops = [start + n * step for start, n, step in zip(starts, shape, steps, strict=True)]
     missing = [(0, max(0, stop - n)) for stop, n in zip(stops, x.shape, strict=True)]
     if any(map(any, missing)):
@@ -360,12 +360,22 @@ def slice_(g: Graph, op: Op, x: Value) -> Value:
     x = block(g, x, starts, stops)
     if set(steps) == {1}:
         return x
-    split, firsts = [], []
-    for size, step in zip(shape, steps, strict=True):
-        split += [size] if step == 1 else [size, step]
-        firsts += [size] if step == 1 else [size, 1]
-    x = block(g, g.reshaped(x, split), [0] * len(split), firsts)
-    return g.reshaped(x, shape)
+    frame = x.frame
+    have, kept = [1], [1]
+    for k in frame:
+        n, step = (1, 1) if k is None else (shape[k], steps[k])
+        have[-1] *= n
+        kept[-1] *= n
+        if step > 1:
+            have.append(step)
+            kept.append(1)
+    inputs = [
+        g.read(g.arranged(x, frame), tuple(have)),
+        g.numbers([0] * len(have)),
+        g.numbers(kept),
+    ]
+    y = g.emit("SLICE", inputs, kept, tuple(range(len(kept))), x.quant, x.dtype)
+    return replace(y, shape=shape, axes=axes_of(shape, frame))
 
 
 def expand(g: Graph, op: Op, x: Value) -> Value:

@@ -57,10 +57,10 @@ def axes_of(shape: Sequence[int], frame: Frame) -> Axes:
 
 def reshape(axes: Axes, shape: Sequence[int]) -> Axes | None:
     """Where the axes of the reshaped value lie, or None when no strides describe that."""
-    atoms = [atom for axis in axes for atom in axis]
+    atoms = list(_merged([atom for axis in axes for atom in axis]))
     result = []
     for size in shape:
-        axis = []
+        axis: list[tuple[int, int]] = []
         while size > 1:
             have, stride = atoms.pop(0)
             if size % have == 0:

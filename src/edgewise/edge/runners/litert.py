@@ -97,7 +97,7 @@ class Runner:
             for index, array in zip(self._inputs, inputs, strict=True):
                 self._interpreter.set_tensor(index, array)
             self._interpreter.invoke()
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             raise RuntimeFailure(f"LiteRT failed to run {self._path}: {_reason(error)}") from None
         return tuple(self._interpreter.get_tensor(index) for index in self._outputs)
 
