@@ -1,0 +1,143 @@
+"""Records as text and tables in a terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ..record import Agreement
+from .columns import CONDITIONS, FIGURES, filled
+from .figures import bytes_text, count_text, machine_facts, percent_text
+from .findings import findings
+from .report import Report
+from .written import Written
+
+if TYPE_CHECKING:
+    from ..edge.doctor import Probe
+    from ..graph.inspect import Inspection
+
+__all__ = ["agreement_text", "console", "examination", "inspection", "report", "written"]
+
+PIPED_WIDTH = 160  # columns where the output is no terminal, which has no width
+
+SOURCES = {"data": "of the data", "model": "that the model carries", "random": "of random numbers"}
+
+
+def console() -> Console:
+    """Standard output; names in models and files are printed as they are, never as markup."""
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPED_WIDTH
+    return Console(markup=False, highlight=False, emoji=False, width=width)
+
+
+def examination(probes: Sequence[Probe], machine: Mapping[str, Any]) -> RenderableType:
+    """What became of each runtime, and on what machine."""
+    rows = _table("runtime", "", "version")
+    for probe in probes:
+        rows.add_row(probe.runtime, probe.state, _plain(probe.version or probe.problem or ""))
+    return Group(rows, Text(), _facts(machine_facts(machine)))
+
+
+def _facts(found: Mapping[str, str]) -> RenderableType:
+    """Names and values."""
+    rows = Table.grid(padding=(0, 2, 0, 0))
+    for name, value in found.items():
+        rows.add_row(Text(name), _plain(value))
+    return rows
+
+
+def inspection(found: Inspection) -> RenderableType:
+    """Layers and totals."""
+    rows = _table("layer", "operator", "output", "parameters>", "MACs>", "precision")
+    for row in found.layers:
+        rows.add_row(
+            _plain(row.layer),
+            row.operator,
+            "×".join(map(str, row.output)),
+            f"{row.parameters:,}",
+            f"{row.macs:,}",
+            row.precision,
+        )
+    totals = Text(
+        f"{count_text(found.parameters)} parameters in {bytes_text(found.bytes)}, "
+        f"{count_text(found.macs)} multiply-accumulates a sample"
+    )
+    return Group(_signature_lines(found), Text(), rows, Text(), totals)
+
+
+def _signature_lines(found: Inspection) -> Text:
+    lines = []
+    for kind in ("inputs", "outputs"):
+        for spec in getattr(found.signature, kind):
+            shape = "×".join("batch" if s is None else str(s) for s in spec.shape)
+            lines.append(f"{kind[:-1]} {spec.name}: {spec.dtype} {shape} {spec.layout}".rstrip())
+    return _plain("\n".join(lines))
+
+
+def written(made: Written) -> RenderableType:
+    """What was written and what stayed as it was."""
+    what = f"{made.precision} for {made.runtime}, " if made.runtime else ""
+    parts: list[RenderableType] = [
+        _plain(f"{made.path}: {what}{bytes_text(made.size_bytes)}, sha256 {made.sha256[:12]}")
+    ]
+    if made.agreement is not None:
+        parts.append(Text(agreement_text(made.agreement)))
+    if made.plan.skipped:
+        parts += [Text(), skipped(made.plan.skipped)]
+    return Group(*parts)
+
+
+def report(found: Report) -> RenderableType:
+    """Every figure, one line a file, and what they say."""
+    rows = _figures(found, intervals=True)
+    if rows.__rich_measure__(console(), console().options).maximum > console().width:
+        rows = _figures(found, intervals=False)
+    return Group(rows, Text(), *(_plain(sentence) for sentence in findings(found)))
+
+
+def _figures(found: Report, *, intervals: bool) -> Table:
+    columns = filled(FIGURES, found)
+    if any(row.origin is None for row in found.rows):
+        columns = (CONDITIONS[0], *columns)  # the file, where runtime and precision do not tell
+    rows = _table(*(c.title + ">" * c.number for c in columns))
+    for row in found.rows:
+        cells = (c.text(row) or "–" for c in columns)
+        rows.add_row(*(_plain(c if intervals else c.partition(" (")[0]) for c in cells))
+    return rows
+
+
+def agreement_text(found: Agreement) -> str:
+    """One sentence."""
+    return (
+        f"agrees with the model on {percent_text(found.top1)} of {found.n} samples "
+        f"{SOURCES[found.source]} (largest output); differs by {found.mean_steps:.2g} steps on "
+        f"average, {found.max_steps:.2g} at most"
+    )
+
+
+def skipped(layers: Mapping[str, str]) -> RenderableType:
+    """Layers that a step left alone, with the reason."""
+    rows = _table("left alone", "because")
+    for layer, reason in layers.items():
+        rows.add_row(_plain(layer), _plain(reason))
+    return rows
+
+
+def _table(*columns: str) -> Table:
+    """Columns whose name ends in ``>`` hold numbers."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        table.add_column(
+            column.rstrip(">"), justify="right" if column.endswith(">") else "left", overflow="fold"
+        )
+    return table
+
+
+def _plain(text: str) -> Text:
+    """Without characters that a terminal would act on: names come from files of others."""
+    return Text("".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text))
