@@ -22,13 +22,13 @@ _HOMES = {
     "Model": "model",
     "Quantize": "compress.quantize",
     "Recipe": "step",
-    "compare": "measure",
+    "compare": "measuring",
     "inspect": "graph.inspect",
     "load": "load",
     "load_data": "data",
     "lower": "lower",
-    "measure": "measure",
-    "report": "report",
+    "measure": "measuring",
+    "report": "reporting",
 }
 
 __all__ = [
@@ -56,10 +56,10 @@ if TYPE_CHECKING:
     from .graph.inspect import inspect
     from .load import load
     from .lower import lower
-    from .measure import compare, measure
+    from .measuring import compare, measure
     from .model import Model
     from .record import Measurement
-    from .report import report
+    from .reporting import report
     from .step import Recipe
 
 
@@ -84,6 +84,6 @@ class _Package(types.ModuleType):
     pass
 
 
-for _n in ("load", "lower", "measure", "report"):
+for _n in ("load", "lower"):
     setattr(_Package, _n, property(lambda self, _n=_n: __getattr__(_n), lambda self, v: None))
 sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,88 @@
+"""Commands that read a model: inspect, quantize, lower."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from .app import Answer, command, working
+from .options import DataOptions, ModelOptions, PixelOptions, output_file
+
+__all__ = ["inspect", "lower", "quantize"]
+
+
+@command
+def inspect(model: ModelOptions) -> Answer:
+    """Layers, parameters and multiply-accumulates of a model."""
+    from .. import inspect
+    from ..reporting import terminal
+
+    found = inspect(model.open())
+    return Answer(found, lambda: terminal.inspection(found))
+
+
+@command
+def quantize(
+    model: ModelOptions,
+    data: DataOptions,
+    pixels: PixelOptions,
+    output: Annotated[
+        Path, Option("--output", "-o", metavar="OUT.pt2", help="Where the quantized model goes.")
+    ],
+    scheme: Annotated[str, Option(help="int8: weights and activations in 8 bits.")] = "int8",
+    keep_float: Annotated[
+        list[str] | None,
+        Option(metavar="LAYER", help="A layer to leave in float, or a pattern; repeatable."),
+    ] = None,
+) -> Answer:
+    """Turn a float model into one of 8-bit integers, calibrated on real data."""
+    from .. import Quantize
+    from ..reporting import terminal
+    from ..reporting.written import Written
+
+    output_file(output, model.model)
+    step = Quantize(scheme, samples=data.samples, keep_float=tuple(keep_float or ()))
+    float_model = model.open(pixels)
+    samples = data.open(float_model.signature, pixels)
+    with working("calibrating"):
+        quantized = step(float_model, samples)
+    quantized.save(output)
+    made = Written.model(output, quantized.lineage)
+    return Answer(made, lambda: terminal.written(made))
+
+
+@command
+def lower(
+    model: ModelOptions,
+    data: DataOptions,
+    pixels: PixelOptions,
+    runtime: Annotated[
+        str, Option(metavar="RUNTIME", help="onnxruntime, litert, executorch or openvino.")
+    ],
+    output: Annotated[
+        Path | None,
+        Option("--output", "-o", metavar="FILE", help="Default: the model's name, beside it."),
+    ] = None,
+    batch: Annotated[int, Option(metavar="N", help="Samples that the file takes at once.")] = 1,
+    half: Annotated[bool, Option("--half", help="Store what is float in 16 bits.")] = False,
+) -> Answer:
+    """Write the file that a runtime runs fast, and check there that it computes the same.
+
+    It is compared with the model on the data if they are given, else on the samples that a
+    quantized model carries, else on random numbers.
+    """
+    from .. import lower
+    from ..edge import runners
+    from ..reporting import terminal
+    from ..reporting.written import Written
+
+    path = output or model.path.with_suffix(runners.get(runtime).suffixes[0])
+    output_file(path)
+    loaded = model.open(pixels)
+    samples = data.open(loaded.signature, pixels)
+    with working(f"lowering for {runtime}"):
+        artifact = lower(loaded, runtime, path, batch=batch, half=half, data=samples)
+    made = Written.artifact(artifact)
+    return Answer(made, lambda: terminal.written(made))
