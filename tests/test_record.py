@@ -92,3 +92,13 @@ def test_text_that_is_no_record_is_refused(text):
 def test_a_record_of_numbers_only_is_plain_data():
     latency = Latency(1.0, 64, 1, 1, p90=2.0)
     assert Latency(**asdict(latency)) == latency
+
+
+def test_prints_what_was_measured_with_its_conditions():
+    latency = Latency(p50=1.5, runs=64, threads=2, batch=1, p90=2.0)
+    found = Measurement("net", "litert", "local", "accuracy", 0.5, 10, (0.2, 0.8), latency)
+    assert str(found).splitlines() == [
+        "net on litert (local)",
+        "  accuracy 0.5 [0.2, 0.8] of 10 samples",
+        "  latency p50 1.5, p90 2 ms (64 runs, 2 threads, batch 1)",
+    ]

@@ -129,6 +129,23 @@ class Measurement:
     machine: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        """One line a figure, each with its conditions."""
+        lines = [f"{self.subject} on {self.runtime} ({self.device})"]
+        if self.value is not None:
+            interval = f" [{self.ci95[0]:.4g}, {self.ci95[1]:.4g}]" if self.ci95 else ""
+            lines.append(f"{self.metric} {self.value:.4g}{interval} of {self.n} samples")
+        if (t := self.latency_ms) is not None:
+            tail = "".join(f", {k} {v:.4g}" for k, v in (("p90", t.p90), ("p99", t.p99)) if v)
+            lines.append(
+                f"latency p50 {t.p50:.4g}{tail} ms ({t.runs} runs, {t.threads} threads, "
+                f"batch {t.batch})"
+            )
+        for name in ("memory_bytes", "size_bytes"):
+            if (value := getattr(self, name)) is not None:
+                lines.append(f"{name.removesuffix('_bytes')} {value / 1000:,.1f} kB")
+        return "\n  ".join(lines)
+
 
 @dataclass(frozen=True)
 class Difference:
