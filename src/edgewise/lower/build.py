@@ -15,6 +15,7 @@ from ..math.affine import quantize
 from ..record import Signature
 from . import aten_moves  # noqa: F401  (adds its rows to TABLE)
 from .aten import TABLE, Emit
+from .merge import merge
 from .program import QUANTIZABLE, VALUE_PRESERVING, Op, Program, Quant, Tensor
 
 __all__ = ["build"]
@@ -33,7 +34,7 @@ def build(module: fx.GraphModule, signature: Signature, batch: int) -> Program:
     """
     inputs, outputs, ops = _translate(module, shapes(module, signature, batch), signature)
     ops, outputs = _resolve_quantization(_fuse_clamps(ops, outputs), outputs)
-    return Program(inputs, outputs, tuple(_live(ops, outputs)))
+    return Program(inputs, outputs, tuple(_live(merge(ops), outputs)))
 
 
 # --- from nodes to operators --------------------------------------------------------------------
