@@ -118,6 +118,15 @@ def _simplify(op: Op) -> Iterator[Op]:
         yield replace(op, kind="reshape", inputs=(x,), output=rows, attrs={})
         yield replace(op, inputs=(rows, *op.inputs[1:]), output=flat)
         yield replace(op, kind="reshape", inputs=(flat,), output=y, attrs={})
+    elif op.kind == "conv" and y.quant is not None and _wants_fourth_channel(op):
+        weight = op.inputs[1]
+        more = ((0, 0), (0, 4 - x.shape[1]), *((0, 0),) * (len(x.shape) - 2))
+        four = replace(x, name=f"{y.name}.four", shape=(x.shape[0], 4, *x.shape[2:]))
+        data = np.pad(weight.data, more)
+        weight = replace(weight, shape=data.shape, data=data)
+        zeros = {"padding": more, "mode": "constant", "value": 0.0}
+        yield replace(op, kind="pad", inputs=(x,), output=four, attrs=zeros)
+        yield replace(op, inputs=(four, weight, *op.inputs[2:]))
     elif op.kind == "mean" and not op.attrs["keepdim"]:
         axes = {axis % len(x.shape) for axis in op.attrs["axes"]}
         shape = tuple(1 if axis in axes else size for axis, size in enumerate(x.shape))
@@ -137,6 +146,18 @@ def _simplify(op: Op) -> Iterator[Op]:
         yield replace(op, kind="quantize", inputs=(result,), output=y, attrs={})
     else:
         yield op
+
+
+def _wants_fourth_channel(op: Op) -> bool:
+    """Whether a convolution of an image or signal gains by channels of zeros.
+
+    MLAS's direct integer convolution takes groups of 4 channels, to at least 16; the others are
+    unfolded first. Here the stem of MobileNetV2 took 458 us with 3 channels, 221 with 4. Four
+    times the work is too much for one channel under a large kernel.
+    """
+    outputs, channels, *kernel = op.inputs[1].shape
+    small = channels > 1 or math.prod(kernel) <= 9
+    return op.attrs["groups"] == 1 and channels < 4 and outputs >= 16 and small
 
 
 def _moves(op: Op) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +14,7 @@ import numpy as np
 from ...errors import MissingExtra, ModelError, RuntimeFailure
 from ...record import Signature, TensorSpec
 
-__all__ = ["open", "options", "probe", "sdk"]
+__all__ = ["open", "options", "probe", "saturates", "sdk"]
 
 WARNINGS_OFF = 3  # only errors and what is fatal are printed
 
@@ -81,10 +82,22 @@ def options(threads: int) -> Any:
     chosen.intra_op_num_threads = threads
     chosen.inter_op_num_threads = 1
     chosen.log_severity_level = WARNINGS_OFF
-    # x86 without VNNI adds pairs of uint8 x int8 products in int16, which saturates. This makes
-    # those processors (only) take uint8 weights, so that int8 means the same numbers everywhere.
-    chosen.add_session_config_entry("session.x64quantprecision", "1")
+    if saturates():
+        chosen.add_session_config_entry("session.x64quantprecision", "1")
     return chosen
+
+
+def saturates(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this processor's fast uint8 x int8 kernels give wrong sums: x86 without VNNI.
+
+    They add pairs of products in int16, which 255 * 127 * 2 overflows; the session option takes
+    the exact, slower ones. ONNX Runtime would do so on processors with VNNI too, for which it
+    costs more than half of the speed: so it is not left to itself. Without /proc nothing is
+    known, and right numbers go first.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    return not cpuinfo.exists() or "vnni" not in cpuinfo.read_text()
 
 
 class Runner:
