@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+import edgewise as ew
 from edgewise.cli import main
 
 NETS = """
@@ -71,10 +73,26 @@ def run(capfd):
     return call
 
 
+@pytest.fixture(scope="session")
+def models(tmp_path_factory) -> Path:
+    """A folder with ``float.pt2``, ``int8.pt2`` and the artifact ``int8.onnx``."""
+    folder = tmp_path_factory.mktemp("models")
+    names: dict[str, Any] = {}
+    exec(NETS, names)
+    model = ew.load(names["small"](), example=torch.zeros(1, 3, 8, 8))
+    model.save(folder / "float.pt2")
+    x = np.random.default_rng(0).uniform(0, 1, (40, 3, 8, 8)).astype(np.float32)
+    quantized = ew.Quantize("int8")(model, x)
+    quantized.save(folder / "int8.pt2")
+    ew.lower(quantized, "onnxruntime", folder / "int8.onnx")
+    return folder
+
+
 @pytest.fixture
-def folder(tmp_path, monkeypatch) -> Path:
-    """Where ``nets.py`` and data lie; the current folder."""
+def folder(models, tmp_path, monkeypatch) -> Path:
+    """Where models, ``nets.py`` and data lie; the current folder."""
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(models, tmp_path, dirs_exist_ok=True)
     (tmp_path / "nets.py").write_text(NETS)
     monkeypatch.delitem(sys.modules, "nets", raising=False)
     rng = np.random.default_rng(0)
@@ -82,25 +100,3 @@ def folder(tmp_path, monkeypatch) -> Path:
     np.savez("pixels.npz", x=pixels, y=classes)
     np.savez("floats.npz", x=(pixels / 255).astype(np.float32), y=classes)
     return tmp_path
-
-
-@pytest.fixture
-def quantized(folder, run) -> Path:
-    """An int8 model of ``nets:small``."""
-    path = folder / "small.pt2"
-    done = run("quantize", "nets:small", *SHAPE, "--data", "floats.npz", "-o", path)
-    assert done.code == 0, done.err
-    return path
-
-
-@pytest.fixture
-def cli(folder):
-    """Call the command line in a process of its own; `code` goes before it."""
-
-    def call(*arguments: object, before: str = "") -> Result:
-        script = f"{before}\nfrom edgewise.cli import main\nmain()"
-        command = [sys.executable, "-c", script, *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
-        return Result(done.returncode, done.stdout, done.stderr)
-
-    return call

@@ -11,8 +11,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ..errors import EdgewiseError
-from . import demo, machine, measurements, models  # noqa: F401  (each adds its commands)
 from .app import app
+
+# isort: off
+from . import machine, models, measurements, demo  # noqa: F401  (each adds its commands, in order)
+# isort: on
 
 __all__ = ["main"]
 

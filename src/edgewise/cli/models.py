@@ -15,7 +15,7 @@ __all__ = ["inspect", "lower", "quantize"]
 
 @command
 def inspect(model: ModelOptions) -> Answer:
-    """Layers, parameters and multiply-accumulates of a model."""
+    """Layers, parameters and operations."""
     from .. import inspect
     from ..reporting import terminal
 
@@ -37,7 +37,11 @@ def quantize(
         Option(metavar="LAYER", help="A layer to leave in float, or a pattern; repeatable."),
     ] = None,
 ) -> Answer:
-    """Turn a float model into one of 8-bit integers, calibrated on real data."""
+    """Make it compute in 8-bit integers.
+
+    Weights and activations are put on integer grids, whose ranges are calibrated on real data; the
+    result is a model like the one before, and can be run, saved and lowered.
+    """
     from .. import Quantize
     from ..reporting import terminal
     from ..reporting.written import Written
@@ -68,10 +72,12 @@ def lower(
     batch: Annotated[int, Option(metavar="N", help="Samples that the file takes at once.")] = 1,
     half: Annotated[bool, Option("--half", help="Store what is float in 16 bits.")] = False,
 ) -> Answer:
-    """Write the file that a runtime runs fast, and check there that it computes the same.
+    """Write the file that a runtime runs.
 
-    It is compared with the model on the data if they are given, else on the samples that a
-    quantized model carries, else on random numbers.
+    It is run there at once and refused if it computes something else than the model.
+
+    The comparison is on the data if they are given, else on the samples that a quantized model
+    carries, else on random numbers.
     """
     from .. import lower
     from ..edge import runners

@@ -119,9 +119,9 @@ CONDITIONS = (
     Column("load", _of("load_ms", ms_text), "to open the file, the runtime being imported"),
     Column("memory", _of("memory_bytes", bytes_text), "the most that opening and running took"),
     Column(
-        "steps", _of("agreement.mean_steps", lambda v: f"{v:.2g}"),
+        "mean steps", _of("agreement.mean_steps", lambda v: f"{v:.2g}"),
         "mean difference between the file's and the model's outputs, in quantization steps",
     ),
-    Column("at most", _of("agreement.max_steps", lambda v: f"{v:.2g}"), "the largest, likewise"),
-    Column("compared", _of("agreement.n"), "samples on which file and model were compared"),
+    Column("most steps", _of("agreement.max_steps", lambda v: f"{v:.2g}"), "the largest, likewise"),
+    Column("compared on", _of("agreement.n"), "samples on which file and model were compared"),
 )  # fmt: skip

@@ -8,7 +8,7 @@ from .columns import name
 from .figures import PROPORTIONS, bytes_text, ms_text, points_text, ratio_text
 from .report import Report, Row
 
-__all__ = ["findings", "label"]
+__all__ = ["conditions", "findings", "label"]
 
 BUSY = 2.0  # processes that want to run, for each core; measuring itself makes less than 1
 
@@ -16,6 +16,16 @@ BUSY = 2.0  # processes that want to run, for each core; measuring itself makes 
 def findings(report: Report) -> tuple[str, ...]:
     """The fastest and the smallest file, what was lost at most, and where nothing was won."""
     return tuple(_sentences(report))
+
+
+def conditions(report: Report) -> tuple[str, ...]:
+    """Under what conditions all files were timed, where they are the same; none where not."""
+    timed = [m.latency_ms for m in (r.measurement for r in report.rows) if m.latency_ms]
+    shared = {(t.runs, t.threads, t.batch) for t in timed}
+    if len(shared) != 1:
+        return ()
+    runs, threads, batch = shared.pop()
+    return (f"Each was run {runs} times with {threads} threads and batch {batch}, in turns.",)
 
 
 def label(row: Row) -> str:

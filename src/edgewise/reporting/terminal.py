@@ -14,7 +14,7 @@ from rich.text import Text
 from ..record import Agreement
 from .columns import CONDITIONS, FIGURES, filled
 from .figures import bytes_text, count_text, machine_facts, percent_text
-from .findings import findings
+from .findings import conditions, findings
 from .report import Report
 from .written import Written
 
@@ -93,11 +93,15 @@ def written(made: Written) -> RenderableType:
 
 
 def report(found: Report) -> RenderableType:
-    """Every figure, one line a file, and what they say."""
+    """Every figure, one line a file, and what they say; of a single file, one line a figure."""
+    if len(found.rows) == 1:
+        columns = filled((*CONDITIONS[:1], *FIGURES, *CONDITIONS[1:]), found)
+        return _facts({c.title: c.text(found.rows[0]) for c in columns})
     rows = _figures(found, intervals=True)
     if rows.__rich_measure__(console(), console().options).maximum > console().width:
         rows = _figures(found, intervals=False)
-    return Group(rows, Text(), *(_plain(sentence) for sentence in findings(found)))
+    sentences = (*findings(found), *conditions(found))
+    return Group(rows, Text(), *(_plain(sentence) for sentence in sentences))
 
 
 def _figures(found: Report, *, intervals: bool) -> Table:
