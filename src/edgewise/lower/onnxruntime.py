@@ -9,6 +9,8 @@ Runtime fuses into integer kernels when it loads the file:
 * Where a clamp's bounds are the ends of the grid, nothing is written for it; elsewhere the stored
   integers are clamped, behind the QuantizeLinear, so that the operator before it still fuses.
 * What only moves values works on the stored integers.
+* From one grid to another goes an addition of zero: of two QuantizeLinear in a row ONNX Runtime
+  makes one, on a grid of its own choice.
 * A float convolution or Gemm between DequantizeLinear and QuantizeLinear would be taken for one
   that someone forgot to quantize: ONNX Runtime's WeightBiasQuantization rounds its weights to
   int8, per tensor. It passes over inputs that are dequantized with a scale for each channel.
@@ -49,8 +51,10 @@ INTEGER = frozenset(
         "mean",
     }
 )  # fmt: skip
-# Kinds with weights, which WeightBiasQuantization looks for.
-WEIGHTED = frozenset({"conv", "conv_transpose", "linear"})
+# Float kinds whose weights would be rounded; a matmul because it may become a Gemm.
+SHIELDED = frozenset({"conv", "conv_transpose", "linear", "matmul"})
+ZERO = Tensor("zero", (), "float32", Quant(np.ones((), np.float32), np.zeros((), np.int32)),
+              np.zeros((), np.int8))  # fmt: skip
 
 
 def write(
@@ -85,13 +89,12 @@ def to_onnx(program: Program, *, half: bool = False):
     for op in program.ops:
         for simple in _simplify(op):
             writer.write(simple)
-    for tensor in program.outputs:
-        writer.stored(tensor)
+    outputs = [writer.output(tensor) for tensor in program.outputs]
     graph = helper.make_graph(
         writer.graph.nodes,
         "edgewise",
         [described(t) for t in program.inputs],
-        [described(t) for t in program.outputs],
+        [described(t) for t in outputs],
         list(writer.graph.initializers.values()),
     )
     size = sum(t.ByteSize() for t in writer.graph.initializers.values())
@@ -133,9 +136,11 @@ def _simplify(op: Op) -> Iterator[Op]:
         kept = Tensor(f"{y.name}.kept", shape, quant=y.quant)
         yield replace(op, output=kept, attrs={**op.attrs, "keepdim": True})
         yield replace(op, kind="reshape", inputs=(kept,), output=y, attrs={})
-    elif (
-        op.kind != "quantize" and y.quant is not None and op.kind not in INTEGER and not _moves(op)
-    ):
+    elif y.quant is None or op.kind == "quantize" or op.kind in INTEGER or _moves(op):
+        yield op
+    elif op.kind == "clamp":
+        yield replace(op, kind="add", inputs=(x, ZERO))
+    else:
         inputs = list(op.inputs)
         for i, t in enumerate(inputs):
             if t is not None and t.quant is not None:
@@ -144,8 +149,6 @@ def _simplify(op: Op) -> Iterator[Op]:
         result = Tensor(f"{y.name}.float", y.shape)
         yield replace(op, inputs=tuple(inputs), output=result)
         yield replace(op, kind="quantize", inputs=(result,), output=y, attrs={})
-    else:
-        yield op
 
 
 def _wants_fourth_channel(op: Op) -> bool:
@@ -175,40 +178,55 @@ class _Writer:
         # Dequantized value -> the quantized tensor that it is of; written when it is first read.
         self.twins: dict[str, Tensor] = {}
         self.dequantized: set[str] = set()
+        self.outputs: set[str] = set()
 
     def write(self, op: Op) -> None:
         """Append one operator, quantized or not."""
-        graph, out = self.graph, op.output
-        graph.layer = op.layer or out.name
+        x, out = op.inputs[0], op.output
+        self.graph.layer = op.layer or out.name
         for tensor in (*op.inputs, out):
             if tensor is not None and tensor.quant is not None and tensor.quant.dtype != "int8":
                 raise UnsupportedOperator(
                     f"onnxruntime takes int8, found {tensor.quant.dtype} at {op.kind} "
-                    f"'{graph.layer}': quantize that layer to int8"
+                    f"'{self.graph.layer}': quantize that layer to int8"
                 )
-        clamp = op.attrs.get("clamp", NO_CLAMP)
-        twin = self.twins.get(op.inputs[0].name)
-        if op.kind == "dequantize" and op.inputs[0].data is None:
-            self.twins[out.name] = op.inputs[0]
-            return
-        if op.kind == "reshape" and twin is not None:
+        twin = self.twins.get(x.name)
+        if op.kind == "dequantize" and x.data is None:
+            self.twins[out.name] = x
+        elif op.kind == "reshape" and twin is not None:
             self.twins[out.name] = replace(out, name=f"{out.name}.stored", quant=twin.quant)
             self.write(replace(op, inputs=(twin,), output=self.twins[out.name]))
-            return
-        if op.kind == "dequantize":
-            value = self._folded(op.inputs[0])
-        elif op.kind == "quantize":
-            value = graph.node("QuantizeLinear", self.stored(op.inputs[0]), *self._grid(out.quant))
-        elif out.quant is None:
-            value = self._clamped(OPS[op.kind](graph, op, self._floats(op)), out, *clamp)
-        elif _moves(op):
-            value = OPS[op.kind](graph, op, [self.stored(t) for t in op.inputs])
-            value = self._clamped_levels(value, out.quant, *clamp)
+        elif op.kind == "quantize" and twin is not None:
+            self.write(replace(op, kind="add", inputs=(twin, ZERO)))
         else:
-            value = OPS[op.kind](graph, op, self._operands(op))
-            value = graph.node("QuantizeLinear", value, *self._grid(out.quant))
-            value = self._clamped_levels(value, out.quant, *clamp)
-        graph.name_last(value, out.name)
+            self.graph.name_last(self._value(op), out.name)
+
+    def _value(self, op: Op) -> str:
+        graph, out, clamp = self.graph, op.output, op.attrs.get("clamp", NO_CLAMP)
+        if op.kind == "dequantize":
+            return self._folded(op.inputs[0])
+        if op.kind == "quantize":
+            return self._quantized(self.stored(op.inputs[0]), out.quant)
+        if out.quant is None:
+            return self._clamped(OPS[op.kind](graph, op, self._floats(op)), out, *clamp)
+        if _moves(op):
+            value = OPS[op.kind](graph, op, [self.stored(t) for t in op.inputs])
+        else:
+            value = self._quantized(OPS[op.kind](graph, op, self._operands(op)), out.quant)
+        return self._clamped_levels(value, out.quant, *clamp)
+
+    def _quantized(self, value: str, quant: Quant) -> str:
+        return self.graph.node("QuantizeLinear", value, *self._grid(quant))
+
+    def output(self, tensor: Tensor) -> Tensor:
+        """Make the tensor an output of the graph; one that is given twice gets a second name."""
+        name = value = self.stored(tensor)
+        while name in self.outputs:
+            name += ".again"
+        if name != value:
+            self.graph.name_last(self.graph.node("Identity", value), name)
+        self.outputs.add(name)
+        return replace(tensor, name=name)
 
     def stored(self, tensor: Tensor | None) -> str | None:
         """A tensor as the file holds it: integers where it is quantized."""
@@ -230,7 +248,7 @@ class _Writer:
     def _floats(self, op: Op) -> list[str | None]:
         """A float operator's inputs; see the end of this module's introduction."""
         twin = self.twins.get(op.inputs[0].name)
-        if twin is None or op.kind not in WEIGHTED:
+        if twin is None or op.kind not in SHIELDED:
             return [self.stored(t) for t in op.inputs]
         axis = next((a for a, size in enumerate(twin.shape) if size > 1), 0)
         size = twin.shape[axis]
@@ -253,7 +271,7 @@ class _Writer:
 
     def _operands(self, op: Op) -> list[str | None]:
         """An integer kernel's inputs; the bias as int32."""
-        if op.kind not in WEIGHTED:
+        if op.kind not in ("conv", "linear"):
             return [self._real(t) for t in op.inputs]
         x, weight, bias = op.inputs
         if bias is None:
