@@ -81,10 +81,18 @@ def two_readers_of_one_piece(net, x):
     return b + a[1]
 
 
+def views_of_one_size(net, x):
+    n = x.shape[0]
+    a, b = (x * 2).view(n, -1), (x * 3).view(n, -1)
+    a.relu_()
+    return a + b, b.view_as(x).sum(-1)
+
+
 SAME = [
     chain, result_and_source, view_that_is_not_read_again, view_of_the_input, through_dropout,
     copy_then_change,
-    piece_after_the_whole, gates, two_readers_of_one_piece,
+    piece_after_the_whole, gates,
+    two_readers_of_one_piece, views_of_one_size,
 ]  # fmt: skip
 
 
@@ -142,6 +150,14 @@ def view_of_the_piece(net, x):
     return b + c
 
 
+def piece_and_whole_together(net, x):
+    y = x * 2
+    b = y.chunk(2, dim=1)[1]
+    c, d = torch.broadcast_tensors(y, y[:, :1])
+    c.relu_()
+    return b, c, d
+
+
 def the_input(net, x):
     return x.relu_()
 
@@ -170,7 +186,8 @@ def other_dtype(net, x):
 
 CHANGED = [
     view_taken_before, source_read_after, dropout_gives_its_input_back, slice_of_it,
-    view_of_a_view, view_of_the_piece, the_input, state, view_of_state, comparison, other_dtype,
+    view_of_a_view, view_of_the_piece,
+    piece_and_whole_together, the_input, state, view_of_state, comparison, other_dtype,
 ]  # fmt: skip
 
 

@@ -302,6 +302,13 @@ TAMPERED: dict[str, tuple[str, Callable[[Any], Any], str]] = {
         lambda d: _node(d, "conv2d")["inputs"][2].update(arg={"as_device": {"type": "cuda"}}),
         "for CPUs",
     ),
+    "huge input": (
+        "models/model.json",
+        lambda d: d["graph_module"]["graph"]["tensor_values"]["input"]["sizes"].__setitem__(
+            1, {"as_int": 2**64}
+        ),
+        "no array has",
+    ),
     "mutated buffer": (
         "models/model.json",
         lambda d: d["graph_module"]["signature"]["output_specs"].__setitem__(

@@ -59,12 +59,13 @@ class InPlace:
         schema = getattr(node.target, "_schema", None)
         if schema is not None and schema.is_mutable:
             return self._change(node)
-        if _may_share(node):
-            for argument in node.all_input_nodes:
-                self._join(self._sharing, node, argument)
-                self._pieces.setdefault(node, {}).update(self._pieces.get(argument, {}))
-        if node.target is operator.getitem and _is_cut(node.args[0]):
-            self._pieces[node][node.args[0]] = node.args[1]
+        sources = _shared(node)
+        for source in sources:
+            self._join(self._sharing, node, source)
+        if len(sources) == 1:
+            self._pieces[node] = dict(self._pieces.get(sources[0], {}))
+            if node.target is operator.getitem and _is_cut(sources[0]):
+                self._pieces[node][sources[0]] = node.args[1]
         return None
 
     def _change(self, node: fx.Node) -> tuple[OpOverload, set[fx.Node]]:
@@ -106,18 +107,26 @@ class InPlace:
         groups[a] = groups[b] = large
 
 
-def _may_share(node: fx.Node) -> bool:
-    """Whether a result of the operator may be memory of an argument."""
+def _shared(node: fx.Node) -> list[fx.Node]:
+    """The arguments whose memory the operator's result may be."""
     if node.target is operator.getitem:
-        return True
+        return [node.args[0]]
     if not isinstance(node.target, OpOverload):
-        return False
-    declared = any(row.alias_info is not None for row in node.target._schema.returns)
-    return declared or node.target.overloadpacket in UNDECLARED
+        return []
+    rows = node.target._schema.arguments
+    if node.target.overloadpacket in UNDECLARED:
+        values = list(node.args[:2])
+    elif any(row.alias_info is not None for row in node.target._schema.returns):
+        given = dict(zip((row.name for row in rows), node.args, strict=False)) | node.kwargs
+        values = [given[row.name] for row in rows if row.alias_info and row.name in given]
+    else:
+        return []
+    flat = [v for value in values for v in (value if isinstance(value, list | tuple) else [value])]
+    return [value for value in flat if isinstance(value, fx.Node)]
 
 
-def _is_cut(node: object) -> bool:
-    return isinstance(node, fx.Node) and getattr(node.target, "overloadpacket", None) in CUTS
+def _is_cut(node: fx.Node) -> bool:
+    return getattr(node.target, "overloadpacket", None) in CUTS
 
 
 def _functional(node: fx.Node) -> OpOverload:

@@ -84,6 +84,7 @@ def _signature(module: fx.GraphModule, inputs: list[tuple[str, schema.TensorMeta
         TensorSpec(name, shapes[name], _dtype(meta, name), layout_of(shapes[name]))
         for name, meta in inputs
     )
+    check_signature(Signature(specs, ()))
     try:
         with quiet():
             check_bounds(module, specs)

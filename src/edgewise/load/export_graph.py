@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 from ..errors import ModelError
@@ -67,6 +68,7 @@ def translate(program: schema.GraphModule) -> Translation:
 class _Translator:
     def __init__(self, program: schema.GraphModule):
         self.metas = program.graph.tensor_values
+        self.names: dict[str, str] = {}
         self.result = Translation()
         for name, meta in self.metas.items():
             if meta.dtype in schema.DTYPES:
@@ -86,12 +88,12 @@ class _Translator:
 
     def _name(self, name: str) -> str:
         """The name, or one free beside it where Python has taken it (``input`` -> ``input_1``)."""
-        n = 0
-        free = name
-        while free in graphs.RESERVED or (n and free in self.metas):
-            n += 1
-            free = f"{name}_{n}"
-        return free
+        if name not in graphs.RESERVED:
+            return name
+        if name not in self.names:
+            free = (f"{name}_{n}" for n in itertools.count(1))
+            self.names[name] = next(n for n in free if n not in self.metas)
+        return self.names[name]
 
     def _input(self, argument: schema.Argument, spec: schema.InputSpec) -> None:
         kind, what = schema.only(spec)

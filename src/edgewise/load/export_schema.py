@@ -15,22 +15,10 @@ from msgspec import UNSET, Struct, UnsetType
 from ..errors import ModelError
 
 __all__ = [
-    "DTYPES",
-    "LAYOUTS",
-    "MEMORY_FORMATS",
-    "POSITIONAL",
-    "Argument",
-    "InputSpec",
-    "Node",
-    "Payload",
-    "Payloads",
-    "Program",
-    "Size",
-    "TensorMeta",
-    "Version",
-    "number",
-    "only",
-]
+    "DTYPES", "LAYOUTS", "MEMORY_FORMATS", "POSITIONAL", "Argument", "GraphModule", "InputSpec",
+    "Node", "OptionalTensor", "OutputSpec", "Payload", "Payloads", "Program", "Size", "SymBool",
+    "SymFloat", "SymInt", "TensorMeta", "Version", "only",
+]  # fmt: skip
 
 POSITIONAL = 1
 
@@ -74,11 +62,6 @@ def only(union: Union) -> tuple[str, Any]:
     if len(found) != 1:
         raise ModelError(f"a {type(union).__name__} with {len(found)} values where one belongs")
     return next(iter(found.items()))
-
-
-def number(value: float | str) -> float:
-    """JSON has no infinity and no NaN: torch writes them as words, which `float` reads."""
-    return float(value)
 
 
 class Size(Union):

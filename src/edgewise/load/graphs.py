@@ -42,7 +42,7 @@ WORD = re.compile(r"[A-Za-z0-9_ ,.>-]{0,200}")
 # Names with a meaning in the source that fx writes (torch.fx.graph._illegal_names, and `self`).
 RESERVED = frozenset(
     {*keyword.kwlist, *dir(builtins), "self", "torch", "inf", "nan", "NoneType", "device"}
-    | {"fx_pytree", "pytree", "math", "operator"}
+    | {"fx_pytree", "pytree"}
 )
 # Every attribute that a module has by itself, `_modules` and `forward` among them.
 _EMPTY = fx.GraphModule({}, fx.Graph())
@@ -150,7 +150,9 @@ def _describe(value: object, node: fx.Node) -> Value:
     raise ModelError(f"'{node.name}' has an argument that a file cannot hold: {value!r}")
 
 
-def build(program: Graph, tensors: Mapping[str, torch.Tensor], *, in_place=False) -> fx.GraphModule:
+def build(
+    program: Graph, tensors: Mapping[str, torch.Tensor], *, in_place: bool = False
+) -> fx.GraphModule:
     """Make the module of a graph that may come from anyone.
 
     Args:
@@ -274,9 +276,10 @@ def _bind(
         args.append(kwargs.pop(row.name))
     free = {row.name: row for row in rows[len(args) :] if not keyword.iskeyword(row.name)}
     missing = [n for n, row in free.items() if not row.has_default_value() and n not in kwargs]
-    if missing or not kwargs.keys() <= free.keys():
-        name = (missing or sorted(kwargs.keys() - free.keys()))[0]
-        raise ModelError(f"{where} lacks the argument '{name:.200}', or does not take it")
+    if missing:
+        raise ModelError(f"{where} lacks the argument '{missing[0]}'")
+    if unknown := sorted(kwargs.keys() - free.keys()):
+        raise ModelError(f"{where} does not take an argument '{unknown[0]:.200}'")
     # Only arithmetic takes a number for its first tensor (2 - x); views and changes need a node.
     if rows and rows[0].alias_info is not None and not isinstance(args[0], fx.Node):
         raise ModelError(f"{where} needs a node as '{rows[0].name}', found {args[0]!r:.200}")
