@@ -67,37 +67,35 @@ def demo(
     note = (
         f"{sum(counts.values())} images of handwritten digits, 8 by 8 pixels (UCI, from "
         f"scikit-learn): {counts['training']} to train and calibrate, {counts['validation']} to "
-        f"choose the epoch, {counts['test']} to test, looked at once, for this table"
+        f"choose the epoch, {counts['test']} to test, looked at once, for these figures."
     )
-    say(note)
-
-    with _timed(say) as done, _one_thread():
+    training = f"training a small CNN on {counts['training']} images of handwritten digits"
+    with _step(say, training) as result, _one_thread():
         net, accuracy = _train(images["training"], images["validation"])
         model = load(net, example=torch.zeros(1, 1, 8, 8), labels="0123456789")
         model.save(folder / "digits.pt2")
-        count = count_text(sum(p.numel() for p in net.parameters()))
-        done(f"trained {count} parameters: {percent_text(accuracy)} on the validation images")
-    with _timed(say) as done:
+        result.append(f"{count_text(sum(p.numel() for p in net.parameters()))} parameters")
+        result.append(f"{percent_text(accuracy)} of {counts['validation']} validation images")
+    with _step(say, f"quantizing to int8, calibrated on {Quantize().samples} training images"):
         data = {"training": images["training"], "evaluation": images["test"]}
         quantized = Quantize("int8")(model, data)
         quantized.save(folder / "digits-int8.pt2")
-        done(f"quantized to int8, calibrated on {Quantize().samples} training images")
     models = {"float32": model, "int8": quantized}
     artifacts, left_out = _lower(models, {"evaluation": images["validation"]}, folder, say)
     if not artifacts:
         raise MissingExtra("a runtime that works here", "onnxruntime,litert,openvino")
-    with _timed(say) as done:
+    measuring = f"measuring {len(artifacts)} files in turns, {runs} runs each"
+    with _step(say, f"{measuring}, and on {counts['test']} test images"):
         # Float and int8 follow each other: each int8 file is compared with the one before it.
         against = [None if k % 2 == 0 else k - 1 for k in range(len(artifacts))]
         found = compare(*artifacts, data=data, against=against, runs=runs, progress=progress)
-        done(f"measured {len(artifacts)} files in turns, {runs} runs each")
 
     command = shlex.join(["edgewise", "demo", "-o", str(folder), "--runs", str(runs)])
     result = record(
         found,
         title="Handwritten digits",
         baseline="float on the same runtime",
-        notes=(f"{note}.", *left_out),
+        notes=(note, *left_out),
         commands=(command,),
     )
     save(result, folder / FILE)
@@ -117,7 +115,7 @@ def _lower(
             say(f"left out: {probe.problem}")
             continue
         suffix = RUNTIMES[probe.runtime].suffixes[0]
-        with _timed(say) as done:
+        with _step(say, f"lowering float and int8 to {probe.runtime} {probe.version}") as result:
             made = [
                 lower(
                     model,
@@ -128,19 +126,20 @@ def _lower(
                 for precision, model in models.items()
             ]
             found = made[-1].agreement
-            done(
-                f"lowered to {probe.runtime} {probe.version}: its int8 file and the model agree "
-                f"on {percent_text(found.top1)} of {found.n} samples"
+            result.append(
+                f"int8 agrees with its model on {percent_text(found.top1)} of {found.n} images"
             )
         artifacts += made
     return artifacts, left_out
 
 
 @contextmanager
-def _timed(say: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
-    """Something to say what was done with, which adds how long it took."""
-    begin = time.perf_counter()
-    yield lambda line: say(f"{time.perf_counter() - begin:5.1f} s  {line}")
+def _step(say: Callable[[str], None], what: str) -> Iterator[list[str]]:
+    """Say what is begun, and then how long it took and what is put on the list."""
+    say(f"{what} ...")
+    begin, result = time.perf_counter(), []
+    yield result
+    say("  " + ", ".join([f"{time.perf_counter() - begin:.1f} s", *result]))
 
 
 class Digits(nn.Module):

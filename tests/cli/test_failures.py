@@ -145,7 +145,7 @@ def test_wrong_input_gets_a_sentence(case, inputs, run):
 @pytest.mark.parametrize(
     "arguments",
     [
-        (), ("frobnicate",), ("inspect",), ("inspect", "a.pt2", "--nonsense"),
+        ("frobnicate",), ("inspect",), ("inspect", "a.pt2", "--nonsense"),
         ("lower", "a.pt2"), ("quantize", "a.pt2", "--data", "d.npz"),
         ("lower", "a.pt2", "--runtime", "litert", "--batch", "two"),
     ],

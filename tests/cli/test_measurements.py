@@ -88,15 +88,29 @@ def test_wrong_input_gets_a_sentence(arguments, says, folder, run):
     assert sorted(os.listdir()) == before
 
 
-def test_json_is_one_object_though_the_users_code_prints(folder):
-    (folder / "loud.py").write_text(
-        "import os\n"
-        "def data():\n    print('hello'); os.system('echo from a child'); return 'floats.npz'\n"
-    )
-    script = "import sys; from edgewise.cli import main; main()"
+WITHOUT_TORCH = """
+from importlib.machinery import PathFinder
+
+find = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *rest: None if name == "torch" else find(name, *rest)
+from edgewise.cli import main
+main()
+"""
+LOUD = """
+import os
+
+def data():
+    print("hello")
+    os.system("echo from a child")
+    return "floats.npz"
+"""
+
+
+def test_on_a_device_without_torch_json_is_one_object_though_the_users_code_prints(folder):
+    (folder / "loud.py").write_text(LOUD)
     done = subprocess.run(
-        [sys.executable, "-c", script, "measure", "int8.onnx", "--data", "loud:data", "--runs", "1",
-         "--json"],
+        [sys.executable, "-c", WITHOUT_TORCH, "measure", "int8.onnx", "--data", "loud:data",
+         "--runs", "1", "--json"],
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

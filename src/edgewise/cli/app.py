@@ -49,13 +49,13 @@ def command(function: Callable[..., Answer]) -> Callable[..., Answer]:
     """
     hints = get_type_hints(function, include_extras=True)
     groups = {n: h for n, h in hints.items() if is_dataclass(h) and n != "return"}
-    parameters = []
-    for name, parameter in inspect.signature(function).parameters.items():
-        parameters += (
-            _fields(groups[name])
-            if name in groups
-            else [parameter.replace(annotation=hints[name], kind=parameter.KEYWORD_ONLY)]
-        )
+    parameters = [  # a command's own options first, as --help shows them
+        p.replace(annotation=hints[name], kind=p.KEYWORD_ONLY)
+        for name, p in inspect.signature(function).parameters.items()
+        if name not in groups
+    ]
+    for group in groups.values():
+        parameters += _fields(group)
     json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
     parameters.append(_parameter("json", json, False))
 
@@ -76,7 +76,7 @@ def command(function: Callable[..., Answer]) -> Callable[..., Answer]:
 
 def _fields(group: type) -> list[inspect.Parameter]:
     hints = get_type_hints(group, include_extras=True)
-    # A field without a default shows as one with the default MISSING, which typer must not see.
+    # A field's default is the class attribute of its name.
     return [
         _parameter(f.name, hints[f.name], getattr(group, f.name, inspect.Parameter.empty))
         for f in fields(group)
@@ -140,9 +140,13 @@ def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = TextColumn(what), BarColumn(), TimeRemainingColumn(elapsed_when_finished=True)
-    with Progress(*columns, console=Console(stderr=True, markup=False), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    console = Console(stderr=True, markup=False)
+    # Drawing takes time from what is measured: seldom.
+    with Progress(*columns, console=console, transient=True, refresh_per_second=2) as bar:
+        task = bar.add_task(what, visible=False)
+        yield lambda done, total: bar.update(
+            task, completed=done, total=total, visible=done < total
+        )
 
 
 def _version(asked: bool) -> None:

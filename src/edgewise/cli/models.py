@@ -32,6 +32,7 @@ def quantize(
         Path, Option("--output", "-o", metavar="OUT.pt2", help="Where the quantized model goes.")
     ],
     scheme: Annotated[str, Option(help="int8: weights and activations in 8 bits.")] = "int8",
+    samples: Annotated[int, Option(metavar="N", help="The most samples to calibrate with.")] = 256,
     keep_float: Annotated[
         list[str] | None,
         Option(metavar="LAYER", help="A layer to leave in float, or a pattern; repeatable."),
@@ -47,11 +48,11 @@ def quantize(
     from ..reporting.written import Written
 
     output_file(output, model.model)
-    step = Quantize(scheme, samples=data.samples, keep_float=tuple(keep_float or ()))
+    step = Quantize(scheme, samples, tuple(keep_float or ()))
     float_model = model.open(pixels)
-    samples = data.open(float_model.signature, pixels)
+    calibration = data.open(float_model.signature, pixels, samples)
     with working("calibrating"):
-        quantized = step(float_model, samples)
+        quantized = step(float_model, calibration)
     quantized.save(output)
     made = Written.model(output, quantized.lineage)
     return Answer(made, lambda: terminal.written(made))

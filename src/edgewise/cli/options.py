@@ -153,10 +153,11 @@ class DataOptions:
     scale: Annotated[
         str | None, Option(metavar="FACTOR", help="Factor on every number, as 1/255 or 1.")
     ] = None
-    samples: Annotated[int, Option(metavar="N", help="The most samples to calibrate with.")] = 256
     seed: Annotated[int, Option(metavar="N", help="Seed of every draw of samples.")] = 0
 
-    def open(self, signature: Signature | None, pixels: PixelOptions) -> Data | None:
+    def open(
+        self, signature: Signature | None, pixels: PixelOptions, calibration: int = 256
+    ) -> Data | None:
         """Load them as the model takes them; None when no data are given."""
         if self.data is None:
             if pixels.for_data is not None:
@@ -175,7 +176,7 @@ class DataOptions:
             resize=int(self.resize) if (self.resize or "").isdecimal() else self.resize,
             scale=None if self.scale is None else number("--scale", self.scale),
             normalize=pixels.for_data,
-            calibration=self.samples,
+            calibration=calibration,
             seed=self.seed,
         )
 
