@@ -120,6 +120,20 @@ class Encoder(nn.Module):
         return self.head(x.mean(1))
 
 
+class Tokens(nn.Module):
+    """PyTorch's own transformer layer over the patches of an image."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 8, 4, 4)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        return self.head(self.layer(x)[:, 0])
+
+
 class Perceptron(nn.Module):
     """Two linears on a table."""
 
@@ -139,6 +153,7 @@ NETS: dict[str, tuple[type[nn.Module], tuple[int, ...]]] = {
     "signal": (Signal, (3, 20)),
     "shuffle": (Shuffle, (4, 6, 6)),
     "encoder": (Encoder, (5, 6)),
+    "tokens": (Tokens, (3, 8, 8)),
     "perceptron": (Perceptron, (12,)),
 }
 

@@ -16,7 +16,7 @@ def test_a_model_computes_what_its_module_computes_at_any_batch(name):
     model = load_module(net, x[:1])
     for batch in (1, 2, 7):
         with torch.no_grad():
-            assert torch.equal(model(x[:batch]), net(x[:batch]))
+            assert torch.allclose(model(x[:batch]), net(x[:batch]), atol=1e-6)
     numpy = model(x[:3].numpy())
     assert torch.equal(torch.from_numpy(numpy), model(x[:3]))
 

@@ -47,6 +47,8 @@ def fold(module: fx.GraphModule) -> fx.GraphModule:
         if node.target in IDENTITIES:
             node.replace_all_uses_with(node.args[0])
             module.graph.erase_node(node)
+        elif node.target is aten.view.default:
+            node.target = aten.reshape.default  # a view may have relied on a copy dropped here
     for node in list(module.graph.nodes):
         if node.target is aten.batch_norm.default:
             _fold_batch_norm(module, node)

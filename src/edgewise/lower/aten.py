@@ -77,7 +77,8 @@ class Emit:
 
     def _next_name(self) -> str:
         self._count += 1
-        return self._name if self._count == 1 else f"{self._name}_{self._count}"
+        # A node's name has no slash, so that these are no other node's.
+        return self._name if self._count == 1 else f"{self._name}/{self._count}"
 
 
 def row(*targets):

@@ -104,7 +104,7 @@ def _real(value: object) -> object:
 def _constants(emit: Emit, value: object, name: str) -> object:
     if isinstance(value, torch.Tensor):
         return emit.constant(value, name)
-    return tuple(_constants(emit, item, f"{name}_{i}") for i, item in enumerate(value))
+    return tuple(_constants(emit, item, f"{name}/{i}") for i, item in enumerate(value))
 
 
 def _fake(emit: Emit, node: fx.Node, arguments: list) -> Tensor:
@@ -170,7 +170,7 @@ def _resolve_quantization(
         if tensor.data is not None:
             return Tensor(tensor.name, tensor.shape, tensor.dtype, None, _dequantized(tensor))
         if tensor.name not in floats:
-            twin = Tensor(f"{tensor.name}_float", tensor.shape, tensor.dtype)
+            twin = Tensor(f"{tensor.name}/float", tensor.shape, tensor.dtype)
             result.append(Op("dequantize", (tensor,), twin, {}, tensor.name))
             floats[tensor.name] = twin
         return floats[tensor.name]
