@@ -69,12 +69,14 @@ def _latency(rows: tuple[Row, ...]) -> Chart | None:
         d = row.difference
         return ratio_text(d.latency) if d and d.latency is not None else ""
 
+    timed = [r for r in rows if r.measurement.latency_ms]
+    line = "; line: to p90, cut at the edge" if any(ends(r)[1] for r in timed) else ""
     return _bars(
         "Latency",
-        [r for r in rows if r.measurement.latency_ms],
+        timed,
         lambda r: r.measurement.latency_ms.p50,
         ms_text,
-        "Bar: median (p50) of one inference; line: to p90, cut at the edge. Shorter is better.",
+        f"Bar: median (p50) of one inference{line}. Shorter is better.",
         ends,
         note,
     )

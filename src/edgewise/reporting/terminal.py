@@ -20,7 +20,7 @@ from .written import Written
 
 if TYPE_CHECKING:
     from ..edge.doctor import Probe
-    from ..graph.inspect import Inspection
+    from ..inspection import Inspection
 
 __all__ = ["agreement_text", "console", "examination", "inspection", "report", "written"]
 
