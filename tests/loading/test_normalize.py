@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from edgewise.errors import InputError
-from edgewise.graph.normalize import normalized
-from edgewise.load import load
-from edgewise.load.torch import load_module
+from edgewise.loading import load
+from edgewise.loading.normalize import normalized
+from edgewise.loading.torch import load_module
 
 from ..nets import make
 

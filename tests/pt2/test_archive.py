@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from edgewise.errors import ModelError
-from edgewise.load import archive, graphs
-from edgewise.load.pt2 import load_pt2
-from edgewise.load.torch import load_module
+from edgewise.loading.pt2 import load_pt2
+from edgewise.loading.torch import load_module
 from edgewise.model import Model
+from edgewise.pt2 import archive, graphs
 from edgewise.record import Signature, TensorSpec
 
 from .archives import (

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..model import Model
+from ..pt2 import archive, export_archive
+from ..pt2.zipped import ZipArchive
 from ..record import Event
-from . import archive, export_archive
-from .zipped import ZipArchive
 
 __all__ = ["load_pt2"]
 

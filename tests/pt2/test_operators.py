@@ -7,7 +7,7 @@ import torch
 from torch._C import DispatchKey
 
 from edgewise.errors import ModelError
-from edgewise.load import operators
+from edgewise.pt2 import operators
 
 LISTED = [
     f"aten.{packet}.{overload}"

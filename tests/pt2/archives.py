@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from edgewise.load.torch import load_module
+from edgewise.loading.torch import load_module
 from edgewise.model import Model
 from edgewise.record import Event
 

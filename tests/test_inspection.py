@@ -2,10 +2,10 @@ import torch
 from torch import nn
 
 from edgewise.compress.quantize import Quantize
-from edgewise.graph.inspect import inspect
-from edgewise.load.torch import load_module
+from edgewise.inspection import inspect
+from edgewise.loading.torch import load_module
 
-from ..nets import make
+from .nets import make
 
 
 def test_counts_what_the_definitions_say():

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, ModelError
-from ..graph.normalize import normalized
 from ..model import Model
+from .normalize import normalized
 
 __all__ = ["load"]
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from edgewise.errors import ModelError
-from edgewise.load.pt2 import load_pt2
-from edgewise.load.zipped import ZipArchive
+from edgewise.loading.pt2 import load_pt2
+from edgewise.pt2.zipped import ZipArchive
 
 from .archives import DOCUMENT, saved, zipped
 

@@ -51,7 +51,7 @@ def load_module(net: nn.Module, example: torch.Tensor | tuple[torch.Tensor, ...]
     finally:
         net.train(was_training)
     graph = canonical(program.module())
-    names = [node.name for node in graph.graph.nodes if node.op == "placeholder"]
+    names = [node.target for node in graph.graph.nodes if node.op == "placeholder"]
     if len(names) != len(examples):
         raise ModelError(f"forward takes the tensors {names}, the example has {len(examples)}")
     inputs = tuple(

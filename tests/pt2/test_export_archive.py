@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from edgewise.errors import ModelError
-from edgewise.load import export_archive
-from edgewise.load.torch import load_module
+from edgewise.loading.torch import load_module
+from edgewise.pt2 import export_archive
 
 from .archives import entries, leaves, replaced, zipped
 from .nets import NETS, examples, exported, net

@@ -8,9 +8,9 @@ from dataclasses import replace
 import torch
 
 from ..errors import InputError
+from ..graph.canonical import check
 from ..model import Model
 from ..record import Event
-from .canonical import check
 
 __all__ = ["normalized"]
 

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgewise.errors import ModelError
-from edgewise.load import graphs
-from edgewise.load.pt2 import load_pt2
+from edgewise.loading.pt2 import load_pt2
 from edgewise.model import Model
+from edgewise.pt2 import graphs
 
 from .archives import DOCUMENT, WEIGHTS, document, leaves, replaced, saved, with_document, zipped
 from .nets import examples

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from ..model import Model
-from ..record import Signature
-from .canonical import FAKE_QUANTIZE, layer, shapes
-from .fold import CONVOLUTIONS
+from .graph.canonical import FAKE_QUANTIZE, layer, shapes
+from .graph.fold import CONVOLUTIONS
+from .model import Model
+from .record import Signature
 
 __all__ = ["Inspection", "LayerCost", "inspect"]
 
