@@ -21,7 +21,7 @@ def _one_process_a_file(monkeypatch):
 @pytest.fixture(scope="module")
 def subjects(tmp_path_factory):
     """A Model, an artifact of it for two samples at a time, and 50 samples; half are right."""
-    from edgewise.load import load
+    from edgewise.loading import load
     from edgewise.lower import lower
 
     net, x = make("residual")

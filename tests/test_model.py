@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from edgewise.errors import DataError, ModelError
-from edgewise.load import load
+from edgewise.loading import load
 from edgewise.model import Model
 from edgewise.record import Event
 

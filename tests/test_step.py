@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from edgewise.errors import StepError
-from edgewise.load import load
+from edgewise.loading import load
 from edgewise.model import Model
 from edgewise.step import Plan, Recipe, Step
 

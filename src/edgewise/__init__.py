@@ -23,8 +23,8 @@ _HOMES = {
     "Quantize": "compress.quantize",
     "Recipe": "step",
     "compare": "measuring",
-    "inspect": "graph.inspect",
-    "load": "load",
+    "inspect": "inspection",
+    "load": "loading",
     "load_data": "data",
     "lower": "lower",
     "measure": "measuring",
@@ -53,8 +53,8 @@ if TYPE_CHECKING:
     from .data import Data, load_data
     from .edge.artifact import Artifact
     from .errors import EdgewiseError
-    from .graph.inspect import inspect
-    from .load import load
+    from .inspection import inspect
+    from .loading import load
     from .lower import lower
     from .measuring import compare, measure
     from .model import Model
@@ -84,6 +84,6 @@ class _Package(types.ModuleType):
     pass
 
 
-for _n in ("load", "lower"):
+for _n in ("lower",):
     setattr(_Package, _n, property(lambda self, _n=_n: __getattr__(_n), lambda self, v: None))
 sys.modules[__name__].__class__ = _Package

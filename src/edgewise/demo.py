@@ -24,7 +24,7 @@ from .edge.artifact import Artifact
 from .edge.doctor import examine
 from .edge.runners import RUNTIMES
 from .errors import InputError, MissingExtra
-from .load import load
+from .loading import load
 from .lower import lower
 from .measuring import compare
 from .model import Model

@@ -159,7 +159,7 @@ def _open(subject: Subject) -> tuple[str, Model | Artifact]:
     if not isinstance(subject, str | os.PathLike):
         return "model", subject
     if Path(subject).suffix == ".pt2":
-        from .load import load
+        from .loading import load
 
         return str(subject), load(subject)
     return str(subject), Artifact.open(subject)

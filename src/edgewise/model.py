@@ -98,7 +98,7 @@ class Model:
         Raises:
             InputError: the file cannot be written.
         """
-        from .load import archive
+        from .pt2 import archive
 
         path = Path(path)
         if path.suffix != ".pt2":

@@ -9,7 +9,7 @@ from edgewise.data import load_data
 from edgewise.errors import DataError, InputError, StepError
 from edgewise.graph.canonical import FAKE_QUANTIZE
 from edgewise.graph.placement import MOVES, SPLITS
-from edgewise.load.torch import load_module
+from edgewise.loading.torch import load_module
 
 from ..nets import NETS, make
 

@@ -5,7 +5,7 @@ import pytest
 
 from edgewise.edge.artifact import Artifact
 from edgewise.errors import DataError, ModelError
-from edgewise.load import load
+from edgewise.loading import load
 from edgewise.lower import lower
 
 from ..nets import make

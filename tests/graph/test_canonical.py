@@ -5,7 +5,7 @@ from torch import nn
 
 from edgewise.errors import ModelError
 from edgewise.graph.canonical import layer
-from edgewise.load.torch import load_module
+from edgewise.loading.torch import load_module
 
 from ..nets import NETS, make
 
@@ -106,3 +106,17 @@ def test_weights_that_are_not_finite_are_refused_by_name(value):
     net.layers[0].weight.data[0, 0] = value
     with pytest.raises(ModelError, match=r"layers\.0\.weight"):
         load_module(net, x[:1])
+
+
+def test_minus_infinity_may_mask():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mask", torch.tensor([0.0, float("-inf"), 0.0]))
+
+        def forward(self, input):
+            return torch.softmax(input + self.mask, -1)
+
+    model = load_module(Masked(), torch.ones(2, 3))
+    assert model(torch.ones(2, 3))[:, 1].tolist() == [0, 0]
+    assert model.signature.inputs[0].name == "input"

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from edgewise.graph.fold import fold
-from edgewise.load.torch import load_module
+from edgewise.loading.torch import load_module
 
 from ..nets import NETS, make
 

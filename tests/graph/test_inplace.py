@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from edgewise.errors import ModelError
-from edgewise.load.torch import load_module
+from edgewise.loading.torch import load_module
 
 
 class _Function(nn.Module):

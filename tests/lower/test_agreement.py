@@ -8,7 +8,7 @@ import pytest
 from edgewise import lower as verb
 from edgewise.compress.quantize import Quantize
 from edgewise.errors import Disagreement, InputError
-from edgewise.load import load
+from edgewise.loading import load
 from edgewise.lower.agreement import _top1, agree, first_disagreement, samples_for
 from edgewise.record import Signature
 

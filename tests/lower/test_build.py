@@ -9,7 +9,7 @@ from torch import nn
 from edgewise.compress.quantize import Quantize
 from edgewise.errors import UnsupportedOperator
 from edgewise.graph.fold import fold
-from edgewise.load.torch import load_module
+from edgewise.loading.torch import load_module
 from edgewise.lower.build import build
 from edgewise.lower.program import KINDS, NO_CLAMP, QUANTIZABLE, VALUE_PRESERVING
 

@@ -287,7 +287,7 @@ def test_widths_that_it_lacks_are_refused_by_layer():
 def test_a_model_becomes_a_file(tmp_path):
     from edgewise.compress.quantize import Quantize
     from edgewise.graph.fold import fold
-    from edgewise.load.torch import load_module
+    from edgewise.loading.torch import load_module
 
     from ..nets import make
 

@@ -14,7 +14,7 @@ pytest.importorskip("openvino", reason="OpenVINO is not installed")
 from edgewise.edge.runners import openvino as runner
 from edgewise.errors import ModelError, UnsupportedOperator
 from edgewise.graph.fold import fold
-from edgewise.load import load
+from edgewise.loading import load
 from edgewise.lower.openvino import to_openvino, write
 from edgewise.lower.openvino_ops import OPERATORS
 from edgewise.lower.program import KINDS, NO_CLAMP, Op, Program, Quant, Tensor

@@ -223,13 +223,18 @@ def check(module: fx.GraphModule, signature: Signature) -> None:
 
 
 def check_weights(module: fx.GraphModule) -> None:
-    """Refuse NaN and infinity in weights.
+    """Refuse NaN and infinity in weights; minus infinity may stand in a buffer: it masks.
 
     Raises:
         ModelError: naming the first such tensor.
     """
     for name, value in [*module.named_parameters(), *module.named_buffers()]:
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+        if not value.is_floating_point():
+            continue
+        sound = torch.isfinite(value)
+        if not isinstance(value, torch.nn.Parameter):
+            sound |= torch.isneginf(value)
+        if not bool(sound.all()):
             raise ModelError(
                 f"'{name}' contains NaN or infinity: the training diverged; load another checkpoint"
             )
