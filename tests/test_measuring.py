@@ -22,7 +22,7 @@ def _one_process_a_file(monkeypatch):
 def subjects(tmp_path_factory):
     """A Model, an artifact of it for two samples at a time, and 50 samples; half are right."""
     from edgewise.loading import load
-    from edgewise.lower import lower
+    from edgewise.lowering import lower
 
     net, x = make("residual")
     model, x = load(net, x[:1]), x[:50].numpy()

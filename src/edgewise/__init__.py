@@ -26,7 +26,7 @@ _HOMES = {
     "inspect": "inspection",
     "load": "loading",
     "load_data": "data",
-    "lower": "lower",
+    "lower": "lowering",
     "measure": "measuring",
     "report": "reporting",
 }
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from .errors import EdgewiseError
     from .inspection import inspect
     from .loading import load
-    from .lower import lower
+    from .lowering import lower
     from .measuring import compare, measure
     from .model import Model
     from .record import Measurement
@@ -67,23 +67,10 @@ def __getattr__(name: str):
     if name not in _HOMES:
         raise AttributeError(f"module 'edgewise' has no attribute '{name}'")
     value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
-    globals().setdefault(name, value)
+    globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
-
-# TEMPORARY until the rooms are renamed: verbs win over the submodules of the same name.
-import sys  # noqa: E402
-import types  # noqa: E402
-
-
-class _Package(types.ModuleType):
-    pass
-
-
-for _n in ("lower",):
-    setattr(_Package, _n, property(lambda self, _n=_n: __getattr__(_n), lambda self, v: None))
-sys.modules[__name__].__class__ = _Package

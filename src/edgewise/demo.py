@@ -25,7 +25,7 @@ from .edge.doctor import examine
 from .edge.runners import RUNTIMES
 from .errors import InputError, MissingExtra
 from .loading import load
-from .lower import lower
+from .lowering import lower
 from .measuring import compare
 from .model import Model
 from .reporting import record, report

@@ -6,7 +6,7 @@ import pytest
 from edgewise.edge.artifact import Artifact
 from edgewise.errors import DataError, ModelError
 from edgewise.loading import load
-from edgewise.lower import lower
+from edgewise.lowering import lower
 
 from ..nets import make
 

@@ -11,8 +11,8 @@ pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
 
 from edgewise.edge.runners import litert, open_file
 from edgewise.errors import MissingExtra, ModelError, RuntimeFailure
-from edgewise.lower.litert import to_tflite
-from edgewise.lower.program import NO_CLAMP, Op, Program, Tensor
+from edgewise.lowering.litert import to_tflite
+from edgewise.lowering.program import NO_CLAMP, Op, Program, Tensor
 from edgewise.record import Signature, TensorSpec
 
 A, B = TensorSpec("zeta", (1, 4)), TensorSpec("alpha", (1, 4))

@@ -11,8 +11,8 @@ pytest.importorskip("openvino", reason="OpenVINO is not installed")
 
 from edgewise.edge.runners import open_file, openvino
 from edgewise.errors import MissingExtra, ModelError, RuntimeFailure
-from edgewise.lower.openvino import to_openvino
-from edgewise.lower.program import NO_CLAMP, Op, Program, Tensor
+from edgewise.lowering.openvino import to_openvino
+from edgewise.lowering.program import NO_CLAMP, Op, Program, Tensor
 from edgewise.record import Signature, TensorSpec
 
 A, B = TensorSpec("zeta", (1, 4)), TensorSpec("alpha", (1, 4))

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewise.lower.merge import merge
-from edgewise.lower.program import NO_CLAMP, Program
+from edgewise.lowering.merge import merge
+from edgewise.lowering.program import NO_CLAMP, Program
 
 from . import reference
 from .programs import NETWORKS, Sketch

@@ -9,7 +9,7 @@ from edgewise import lower as verb
 from edgewise.compress.quantize import Quantize
 from edgewise.errors import Disagreement, InputError
 from edgewise.loading import load
-from edgewise.lower.agreement import _top1, agree, first_disagreement, samples_for
+from edgewise.lowering.agreement import _top1, agree, first_disagreement, samples_for
 from edgewise.record import Signature
 
 from ..nets import make
@@ -71,7 +71,7 @@ def test_samples_come_from_the_data_the_model_or_a_seed():
 def test_a_file_that_disagrees_is_not_written(tmp_path, monkeypatch):
     """The real lowering of a Model whose weights change between lowering and comparing."""
     pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
-    room = importlib.import_module("edgewise.lower")
+    room = importlib.import_module("edgewise.lowering")
     net, x = make("residual")
     model = load(net, x[:1]).with_samples((x.numpy(),))
     honest = room.write

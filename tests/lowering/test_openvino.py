@@ -15,9 +15,9 @@ from edgewise.edge.runners import openvino as runner
 from edgewise.errors import ModelError, UnsupportedOperator
 from edgewise.graph.fold import fold
 from edgewise.loading import load
-from edgewise.lower.openvino import to_openvino, write
-from edgewise.lower.openvino_ops import OPERATORS
-from edgewise.lower.program import KINDS, NO_CLAMP, Op, Program, Quant, Tensor
+from edgewise.lowering.openvino import to_openvino, write
+from edgewise.lowering.openvino_ops import OPERATORS
+from edgewise.lowering.program import KINDS, NO_CLAMP, Op, Program, Quant, Tensor
 
 from .. import nets
 from . import reference

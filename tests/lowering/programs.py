@@ -16,7 +16,7 @@ from functools import partial
 
 import numpy as np
 
-from edgewise.lower.program import (
+from edgewise.lowering.program import (
     NO_CLAMP,
     QUANTIZABLE,
     VALUE_PRESERVING,

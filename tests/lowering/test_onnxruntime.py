@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewise.errors import ModelError, UnsupportedOperator
-from edgewise.lower import onnxruntime as lowering
-from edgewise.lower.onnxruntime import to_onnx, write
-from edgewise.lower.program import NO_CLAMP, Program, Quant, Tensor
+from edgewise.lowering import onnxruntime as lowering
+from edgewise.lowering.onnxruntime import to_onnx, write
+from edgewise.lowering.program import NO_CLAMP, Program, Quant, Tensor
 
 from . import reference
 from .programs import CASES, INF, RELU, Case, Sketch

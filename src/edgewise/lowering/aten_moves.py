@@ -1,4 +1,4 @@
-"""Rows of `edgewise.lower.aten.TABLE` for operators that move, select or convert values."""
+"""Rows of `edgewise.lowering.aten.TABLE` for operators that move, select or convert values."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from edgewise.compress.quantize import Quantize
 from edgewise.errors import UnsupportedOperator
 from edgewise.graph.fold import fold
 from edgewise.loading.torch import load_module
-from edgewise.lower.build import build
-from edgewise.lower.program import KINDS, NO_CLAMP, QUANTIZABLE, VALUE_PRESERVING
+from edgewise.lowering.build import build
+from edgewise.lowering.program import KINDS, NO_CLAMP, QUANTIZABLE, VALUE_PRESERVING
 
 from ..nets import NETS, make
 from . import reference

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewise.lower.strides import (
+from edgewise.lowering.strides import (
     axes_of,
     channels_last,
     complete,

@@ -15,9 +15,9 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from edgewise.errors import MissingExtra, ModelError, UnsupportedOperator
-from edgewise.lower import litert, tflite_file
-from edgewise.lower.litert_ops import KERNELS
-from edgewise.lower.program import KINDS, NO_CLAMP, Op, Program, Quant, Tensor
+from edgewise.lowering import litert, tflite_file
+from edgewise.lowering.litert_ops import KERNELS
+from edgewise.lowering.program import KINDS, NO_CLAMP, Op, Program, Quant, Tensor
 from edgewise.record import Signature, TensorSpec
 
 from . import reference

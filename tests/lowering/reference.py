@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from edgewise.lower.program import KINDS, Program, Quant, Tensor
+from edgewise.lowering.program import KINDS, Program, Quant, Tensor
 
 __all__ = ["compute", "output_step", "real", "run", "to_grid", "to_integers", "values"]
 

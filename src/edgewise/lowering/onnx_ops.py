@@ -1,7 +1,7 @@
 """Program operators as ONNX nodes: one small function a kind, float or on stored integers.
 
 Each function appends nodes to the `Graph` and gives the name of the value they compute. Clamps
-and quantization are not written here (see `edgewise.lower.onnxruntime`). Operators as in ONNX
+and quantization are not written here (see `edgewise.lowering.onnxruntime`). Operators as in ONNX
 opset 20: https://github.com/onnx/onnx/blob/main/docs/Operators.md
 """
 
