@@ -65,7 +65,8 @@ def test_all_lists_what_the_module_defines(path):
         node.value
         for node in tree.body
         if isinstance(node, ast.Assign | ast.AnnAssign)
-        and "__all__" in ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target)
+        and "__all__"
+        in ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target)
     ]
     if path.read_text().strip() == "" or path.stem == "__main__":
         return
@@ -84,7 +85,9 @@ def test_every_public_name_can_be_had():
 
 def modules_after(code: str) -> set[str]:
     script = f"{code}\nimport sys, json; print(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 

@@ -35,7 +35,8 @@ NO_CLAMP = (-math.inf, math.inf)
 # kind: what it takes -> its attributes. Spatial attributes have one entry a spatial axis;
 # `padding` entries are (before, after) pairs.
 KINDS: dict[str, str] = {
-    "conv": "x, weight (out, in/groups, *kernel), bias|None -> stride, padding, dilation, groups, clamp",
+    "conv": "x, weight (out, in/groups, *kernel), bias|None -> stride, padding, dilation, groups, "
+    "clamp",
     "conv_transpose": "x, weight (in, out/groups, *kernel), bias|None -> stride, padding, "
     "output_padding, dilation, groups, clamp",
     "linear": "x (..., in), weight (out, in), bias|None -> clamp",

@@ -81,7 +81,9 @@ def runtime_of(path: str | os.PathLike[str]) -> str:
         if suffix == runtime.suffixes[0]:
             return runtime.name
     known = ", ".join(r.suffixes[0] for r in RUNTIMES.values())
-    raise ModelError(f"{path} is not an artifact: its suffix is '{suffix}', expected one of {known}")
+    raise ModelError(
+        f"{path} is not an artifact: its suffix is '{suffix}', expected one of {known}"
+    )
 
 
 def files(name: str, path: Path) -> tuple[Path, ...]:
