@@ -4,9 +4,8 @@ Machines drift: clocks change, neighbours come and go. So files are never measur
 other. Each is opened in a process of its own (`edgewise.edge.worker`), and short blocks of runs
 alternate between them in an order drawn anew for each round, so that whatever the machine does
 hits all of them alike; a comparison takes the ratio within each round. Two processes that run the
-same file can differ for as long as they live (one in twenty was 20 % slower: where its memory came
-to lie), so each file is opened afresh several times, and an interval counts these sittings and not
-only the runs.
+same file can differ for as long as they live (three of fifty did, by 10 to 20 %), so each file is
+opened afresh several times, and an interval counts these sittings and not only the runs.
 """
 
 from __future__ import annotations
