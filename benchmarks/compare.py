@@ -86,7 +86,7 @@ class Row:
     Attributes:
         images: size of the test set.
         torch_accuracy: of the float network in PyTorch.
-        agreement: of our file with our Model, on the test set.
+        agreement: of our file with our Model.
         ratio: our latency by the peer's: the median over the rounds, and the bounds that hold it
             with 95 % confidence.
         speedup: float latency by this file's, both ours, in the same run.
@@ -140,12 +140,13 @@ def judge(pair: Pair, sides: Iterable[str] = ("ours", "peer")) -> list[Row]:
     for kind in KINDS:
         found = {}
         for side in sides:
-            file, record = pair.file(side, kind), pair.record(side)
-            logits = judging.outputs(file, net.inputs)
+            file = pair.file(side, kind)
+            images = net.images if side == "ours" else net.inputs
+            logits = judging.outputs(file, images)
             found[side] = Side(
-                accuracy=judging.top1(logits, net.labels),
+                accuracy=judging.top1(logits[-len(net.labels) :], net.labels),
                 size_bytes=Artifact.open(file).size_bytes,
-                seconds=record["seconds"][kind],
+                seconds=pair.record(side)["seconds"][kind],
             )
             if side == "ours":
                 want, step = judging.model_outputs(file.with_suffix(".pt2"), net, shared)

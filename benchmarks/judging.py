@@ -1,4 +1,8 @@
-"""What a file computes: its accuracy on the whole test set, and its agreement with its Model."""
+"""What a file computes: its accuracy on the test set, and its agreement with its Model.
+
+Agreement is judged on every image there is, those of calibration included: what a file is held
+against there is its Model, which knows no labels.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +27,17 @@ TIE = 1e-5  # outputs closer than this share of the range of all of them are a t
 
 @dataclass(frozen=True)
 class Agreement:
-    """A file's outputs beside its Model's, over the whole test set.
+    """A file's outputs beside its Model's, on the same images.
 
     Attributes:
+        images: how many.
         top1: share of images whose largest output is the same, ties aside.
         max_steps, mean_steps: difference in steps of the output's grid; of a float output, in
             255ths of its range.
         within_one: share of outputs that differ by at most one step.
     """
 
+    images: int
     top1: float
     max_steps: float
     mean_steps: float
@@ -51,19 +57,19 @@ def outputs(path: Path, inputs: np.ndarray) -> np.ndarray:
 
 
 def torch_outputs(net: Net, folder: Path) -> np.ndarray:
-    """(n, classes): of the PyTorch module itself; kept in `folder`."""
+    """(n, classes): of the PyTorch module itself on the test set; kept in `folder`."""
     return _kept(folder / "torch.npy", net.module, net.inputs)
 
 
 def model_outputs(file: Path, net: Net, folder: Path) -> tuple[np.ndarray, float | None]:
-    """(n, classes) of a saved Model, and the step of their grid (None when they are float).
+    """Of a saved Model on `net.images`, and the step of their grid (None when they are float).
 
     They are kept in `folder` under the hash of the file: each runtime's command saves the Model
     that it lowered, and where those are the same, it is run once.
     """
     model = ew.load(file)
     name = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-    return _kept(folder / f"{name}.npy", model, net.inputs), _step(model)
+    return _kept(folder / f"{name}.npy", model, net.images), _step(model)
 
 
 def _kept(path: Path, run: Callable[[Tensor], Tensor], inputs: np.ndarray) -> np.ndarray:
@@ -98,6 +104,7 @@ def agreement(want: np.ndarray, have: np.ndarray, step: float | None) -> Agreeme
     steps = np.abs(want.astype(np.float64) - have) / step
     chosen = np.take_along_axis(want, have.argmax(1)[:, None], 1)[:, 0]
     return Agreement(
+        images=len(want),
         top1=float(np.mean(chosen >= want.max(1) - TIE * np.ptp(want))),
         max_steps=float(steps.max()),
         mean_steps=float(steps.mean()),

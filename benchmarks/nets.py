@@ -48,6 +48,11 @@ class Net:
     inputs: np.ndarray
     labels: np.ndarray
 
+    @property
+    def images(self) -> np.ndarray:
+        """Every input: those of calibration, then those of evaluation."""
+        return np.concatenate([self.calibration, self.inputs])
+
 
 def load(name: str) -> Net:
     """The network of that name (one of `NETS`) with its weights and data.

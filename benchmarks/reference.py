@@ -41,11 +41,12 @@ def failures(rows: Sequence[Row]) -> list[str]:
     for row in map(asdict, rows):
         if _key(row) not in known:
             continue
-        was, allowed = known[_key(row)], tolerance(row["images"])
-        for name, now, before in (
-            ("accuracy", row["ours"]["accuracy"], was["ours"]["accuracy"]),
-            ("agreement", row["agreement"]["top1"], was["agreement"]["top1"]),
+        was, agreement = known[_key(row)], row["agreement"]
+        for name, images, now, before in (
+            ("accuracy", row["images"], row["ours"]["accuracy"], was["ours"]["accuracy"]),
+            ("agreement", agreement["images"], agreement["top1"], was["agreement"]["top1"]),
         ):
+            allowed = tolerance(images)
             if now < before - allowed:
                 found.append(
                     f"{' '.join(_key(row))}: {name} {now:.2%}, reference {before:.2%} "
