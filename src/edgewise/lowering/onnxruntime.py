@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["to_onnx", "write"]
 
-# The newest operators that onnxruntime 1.22 reads, and the file format that came with them.
+# Read by onnxruntime 1.22 and later (Gelu came with 20), and the file format of that time.
 OPSET, IR_VERSION = 20, 9
 # A protobuf message, and so a file without companions, ends at 2 GiB.
 LARGEST_FILE = 2**31 - 2**20
