@@ -73,13 +73,14 @@ def to_pte(program: Program) -> Any:
         UnsupportedOperator: an operator that cannot be lowered, with its layer.
     """
     exir, partitioner = _compiler()
-    edge = exir.to_edge_transform_and_lower(
-        _exported(program),
-        partitioner=[partitioner],
-        compile_config=exir.EdgeCompileConfig(_check_ir_validity=False),
-    )
-    _check_kernels(edge.exported_program().graph, sdk()._get_operator_names())
-    return edge.to_executorch()
+    with _quiet():
+        edge = exir.to_edge_transform_and_lower(
+            _exported(program),
+            partitioner=[partitioner],
+            compile_config=exir.EdgeCompileConfig(_check_ir_validity=False),
+        )
+        _check_kernels(edge.exported_program().graph, sdk()._get_operator_names())
+        return edge.to_executorch()
 
 
 def _compiler() -> tuple[ModuleType, Any]:
@@ -111,7 +112,7 @@ def _compiler() -> tuple[ModuleType, Any]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what ExecuTorch and torchao log and warn about when they are imported.
+    """Without what ExecuTorch and torchao log, and warn the user about themselves.
 
     The import also configures the root logger, which is the application's to configure.
     """

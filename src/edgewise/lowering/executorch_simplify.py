@@ -1,15 +1,13 @@
 """A Program said with the operators that XNNPACK runs, with equal results.
 
-XNNPACK's partitioner refuses slices with steps, means of other shapes than it knows, and pads
-anywhere but before a convolution of integers. What it refuses runs in portable kernels between
-two calls of XNNPACK; said differently, the whole Program is one call. Of the CIFAR ResNet's
-shortcut (every other pixel, then channels of zeros) the portable slices alone take a tenth of the
-integer ResNet-20's time.
+XNNPACK's partitioner refuses slices with steps, signals, padded averages, and means that drop
+their axes. What it refuses runs in portable kernels between two calls of XNNPACK; said
+differently, the whole Program is one call. The slices of a CIFAR ResNet's shortcut (every other
+pixel, then channels of zeros) are a tenth of an int8 ResNet-20's time otherwise.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
@@ -25,81 +23,55 @@ SPATIAL = {"kernel": 1, "stride": 1, "dilation": 1, "padding": (0, 0)}
 
 def simplify(program: Program) -> tuple[Op, ...]:
     """The operators to lower instead of the Program's own; inputs and outputs stay."""
-    ops: Iterable[Op] = _joined(program)
+    ops: Iterable[Op] = _with_picks(program.ops)
     for rewrite in (_picked, _averaged, _as_image, _unpadded):
         ops = [simpler for op in ops for simpler in rewrite(op)]
     return _live(_without_detours(ops), program.outputs)
 
 
-# --- neighbours become one ----------------------------------------------------------------------
-
-
-def _joined(program: Program) -> list[Op]:
-    readers = Counter(t.name for t in program.outputs)
-    readers.update(t.name for op in program.ops for t in op.inputs if t is not None)
-    makers: dict[str, Op] = {}
-    result = []
-    for op in program.ops:
-        before = makers.get(op.inputs[0].name)
-        if before is not None:
-            op = _join(before, op, alone=readers[before.output.name] == 1)
-        makers[op.output.name] = op
-        result.append(op)
-    return result
-
-
-def _join(before: Op, op: Op, alone: bool) -> Op:
-    """`op` reading what `before` reads, where one operator does the work of both."""
-    kinds = before.kind, op.kind
-    if kinds == ("pad", "conv") and _pads_zeros(before, range(2, len(before.output.shape))):
-        pairs = zip(before.attrs["padding"][2:], op.attrs["padding"], strict=True)
-        padding = tuple((a + c, b + d) for (a, b), (c, d) in pairs)
-        inputs = (before.inputs[0], *op.inputs[1:])
-        return replace(op, inputs=inputs, attrs={**op.attrs, "padding": padding})
-    if kinds == ("slice", "slice") and alone:
-        first, second = before.attrs, op.attrs
-        rows = zip(first["start"], first["step"], second["start"], strict=True)
-        start = tuple(s + k * n for s, k, n in rows)
-        step = tuple(a * b for a, b in zip(first["step"], second["step"], strict=True))
-        stop = _stops(start, step, op.output.shape)
-        return replace(op, inputs=before.inputs, attrs={"start": start, "stop": stop, "step": step})
-    if kinds == ("slice", "pad") and alone and _steps_over_pixels(before) and _pads_zeros(op, {1}):
-        return Op("pick", before.inputs, op.output, {**before.attrs, **op.attrs}, op.layer)
-    return op
-
-
-def _pads_zeros(op: Op, axes: Iterable[int]) -> bool:
-    """Whether a pad adds zeros, and to these axes alone."""
-    padded = {axis for axis, pair in enumerate(op.attrs["padding"]) if any(pair)}
-    return op.attrs["mode"] == "constant" and op.attrs["value"] == 0 and padded <= set(axes)
-
-
-def _stops(start, step, counts) -> tuple[int, ...]:
-    """Just behind the last element that a slice of these sizes takes."""
-    return tuple(s + k * (n - 1) + 1 for s, k, n in zip(start, step, counts, strict=True))
-
-
 # --- every n-th pixel ---------------------------------------------------------------------------
+
+
+def _with_picks(ops: Iterable[Op]) -> Iterator[Op]:
+    """A slice with steps over an image, and channels of zeros around it, become one ``pick``."""
+    slices: dict[str, Op] = {}
+    for op in ops:
+        if op.kind == "slice" and _steps_over_pixels(op):
+            slices[op.output.name] = op
+            yield replace(op, kind="pick", attrs={**op.attrs, "zeros": (0, 0)})
+        elif op.kind == "pad" and op.inputs[0].name in slices and _pads_channels(op):
+            cut = slices[op.inputs[0].name]
+            attrs = {**cut.attrs, "zeros": op.attrs["padding"][1]}
+            yield Op("pick", cut.inputs, op.output, attrs, op.layer)
+        else:
+            yield op
 
 
 def _steps_over_pixels(op: Op) -> bool:
     step = op.attrs["step"]
-    return len(step) == 4 and step[:2] == (1, 1) and step != (1, 1, 1, 1)
+    over_pixels = len(step) == 4 and step[:2] == (1, 1) and step != (1, 1, 1, 1)
+    return over_pixels and op.output.dtype == "float32"
+
+
+def _pads_channels(op: Op) -> bool:
+    """Whether a pad adds zeros, and to the channels alone."""
+    padded = {axis for axis, pair in enumerate(op.attrs["padding"]) if any(pair)}
+    return op.attrs["mode"] == "constant" and op.attrs["value"] == 0 and padded == {1}
 
 
 def _picked(op: Op) -> Iterator[Op]:
-    """A slice with steps over an image, and channels of zeros around it, as a 1x1 convolution.
+    """A ``pick`` as a 1x1 convolution of which each output is one input or zero.
 
-    Its weights are ones and zeros, so that each output is one input, exactly: also in integers,
-    where input and output are on one grid and the scale of the weights is 1.
+    Exactly, also in integers, where input and output are on one grid and the weights' scale is 1.
     """
-    if op.kind != "pick" and not (op.kind == "slice" and _steps_over_pixels(op)):
+    if op.kind != "pick":
         yield op
         return
     x, y, start, step = op.inputs[0], op.output, op.attrs["start"], op.attrs["step"]
-    before, after = op.attrs["padding"][1] if op.kind == "pick" else (0, 0)
+    before, after = op.attrs["zeros"]
     channels = y.shape[1] - before - after
-    stop = _stops(start, step, (y.shape[0], channels, *y.shape[2:]))
+    counts = (y.shape[0], channels, *y.shape[2:])
+    stop = tuple(s + k * (n - 1) + 1 for s, k, n in zip(start, step, counts, strict=True))
     # The convolution leaves out by itself what lies behind the last pixel.
     whole = all(
         s == 0 and (size - 1) // k == (e - 1) // k
@@ -162,7 +134,8 @@ def _averaged(op: Op) -> Iterator[Op]:
 def _as_image(op: Op) -> Iterator[Op]:
     """A convolution or pooling of a signal (N, C, W) as one of an image of height one."""
     x, y = op.inputs[0], op.output
-    if op.kind not in ("conv", "max_pool", "avg_pool") or len(x.shape) != 3:
+    computed = op.kind == "conv" and op.inputs[1].data is None
+    if op.kind not in ("conv", "max_pool", "avg_pool") or len(x.shape) != 3 or computed:
         yield op
         return
     image = yield from _reshaped(x, f"{y.name}.image", _high(x.shape), op.layer)

@@ -99,7 +99,7 @@ def test_what_is_no_program_gets_one_sentence(content, tmp_path, damage):
 def test_a_truncated_file_is_refused(content, path):
     for share in (0.3, 0.6, 0.95):
         path.write_bytes(content[: int(len(content) * share)])
-        with pytest.raises(ModelError, match="ExecuTorch cannot open .* size"):
+        with pytest.raises(ModelError, match=r"ExecuTorch cannot open .* size"):
             executorch.open(path, 1)
 
 

@@ -6,8 +6,8 @@ torch on the device.
 
 from __future__ import annotations
 
-import os
-import tempfile
+import contextlib
+import io
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version
@@ -28,7 +28,6 @@ T = TypeVar("T")
 IDENTIFIER = b"ET12"
 IDENTIFIER_AT = slice(4, 8)
 METHOD = "forward"
-STDERR = 2
 
 # c10::ScalarType, by which a .pte file numbers dtypes.
 DTYPES = {0: "uint8", 1: "int8", 2: "int16", 3: "int32", 4: "int64", 5: "float16", 6: "float32"}
@@ -171,23 +170,14 @@ def _listening(call: Callable[[], T]) -> T:
     Raises:
         RuntimeError: what went wrong, in one line.
     """
+    heard = io.StringIO()
     try:
-        kept = os.dup(STDERR)
-    except OSError:  # a service without standard error
-        return call()
-    with tempfile.TemporaryFile() as heard:
-        os.dup2(heard.fileno(), STDERR)
-        try:
+        with contextlib.redirect_stderr(heard):  # the runtime writes to Python's stream
             return call()
-        except RuntimeError as error:
-            heard.seek(0)
-            lines = heard.read().decode(errors="replace").strip().splitlines()
-            # "[program.cpp:114] File size is too small ..."
-            reason = lines[-1].rpartition("] ")[2] if lines else str(error)
-            raise RuntimeError(reason) from None
-        finally:
-            os.dup2(kept, STDERR)
-            os.close(kept)
+    except RuntimeError as error:
+        # "[program.cpp:114] File size is too small ..."
+        _, _, reason = heard.getvalue().strip().rpartition("\n")[2].rpartition("] ")
+        raise RuntimeError(reason or str(error)) from None
 
 
 def _specs(meta: Callable[[int], Any], count: int, letter: str) -> tuple[TensorSpec, ...]:
