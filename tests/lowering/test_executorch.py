@@ -182,6 +182,51 @@ def test_constants_shared_across_a_portable_kernel(tmp_path):
     assert (delegates(manager), kernels(manager)) == (2, {"aten::erf"})
 
 
+def _gaps(s: Sketch) -> Tensor:
+    attrs = {"kernel": (2, 2), "padding": ((0, 0),) * 2, "dilation": (1, 1)}
+    return s.op("max_pool", s.input(1, 3, 9, 9), stride=(3, 3), **attrs)
+
+
+def _ceiling(s: Sketch) -> Tensor:
+    attrs = {"kernel": (3, 3), "stride": (2, 2), "padding": ((0, 1), (0, 1))}
+    return s.op("max_pool", s.input(1, 3, 9, 9), **attrs, dilation=(1, 1))
+
+
+def _uneven_average(s: Sketch) -> Tensor:
+    attrs = {"kernel": (3, 3), "stride": (2, 2), "padding": ((1, 2), (0, 1))}
+    return s.op("avg_pool", s.input(1, 3, 7, 7), **attrs, count_include_pad=False)
+
+
+def _computed_matrix(s: Sketch) -> Tensor:
+    x, weight = s.input(2, 5, 8), s.input(4, 8)
+    return s.op("linear", x, weight, s.parameter(4), clamp=(0.0, 6.0))
+
+
+def _computed_signal(s: Sketch) -> Tensor:
+    attrs = {"stride": (1,), "padding": ((1, 1),), "dilation": (1,), "groups": 1}
+    return s.op("conv", s.input(1, 3, 6), s.input(4, 3, 3), None, **attrs, clamp=NO_CLAMP)
+
+
+def _broadcast_matrices(s: Sketch) -> Tensor:
+    return s.op("matmul", s.input(2, 3, 5, 8), s.input(3, 8, 4))
+
+
+def test_what_xnnpack_refuses_is_computed_all_the_same(tmp_path):
+    cases = []
+    for quantized in (False, True):
+        for write in (_gaps, _ceiling, _uneven_average):
+            s = Sketch(quantized=quantized)
+            cases.append(s.close(f"{write.__name__}-{quantized}", write(s)))
+    for write in (_computed_matrix, _computed_signal, _broadcast_matrices):
+        s = Sketch()
+        cases.append(s.close(write.__name__, write(s)))
+    manager = to_pte(together(cases))
+    check(manager, cases, tmp_path / "net.pte")
+    assert kernels(manager) == {
+        "aten::convolution", "aten::expand_copy", "aten::max_pool2d_with_indices", "aten::mm",
+    }  # fmt: skip
+
+
 # --- said differently, with equal results -------------------------------------------------------
 
 
