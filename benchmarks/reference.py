@@ -27,11 +27,21 @@ def tolerance(images: int) -> float:
 def save(rows: Sequence[Row], conditions: dict[str, Any]) -> None:
     """Write the rows as the new reference; rows of other networks and runtimes stay."""
     kept = json.loads(FILE.read_text())["rows"] if FILE.exists() else []
-    new = [asdict(row) for row in rows]
+    new = [_rounded(asdict(row)) for row in rows]
     replaced = {_key(row) for row in new}
-    merged = [row for row in kept if _key(row) not in replaced] + new
-    text = json.dumps({**conditions, "rows": sorted(merged, key=_key)}, indent=1)
-    FILE.write_text(text + "\n")
+    merged = sorted([row for row in kept if _key(row) not in replaced] + new, key=_key)
+    head = json.dumps(conditions, indent=1).removesuffix("\n}")
+    lines = ",\n".join("  " + json.dumps(row) for row in merged)  # one a row, for short diffs
+    FILE.write_text(f'{head},\n "rows": [\n{lines}\n ]\n}}\n')
+
+
+def _rounded(value: Any) -> Any:
+    """Floats to six digits; more say nothing."""
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def failures(rows: Sequence[Row]) -> list[str]:
@@ -40,6 +50,7 @@ def failures(rows: Sequence[Row]) -> list[str]:
     found = []
     for row in map(asdict, rows):
         if _key(row) not in known:
+            found.append(f"{' '.join(_key(row))}: has no reference, make one by --save-reference")
             continue
         was, agreement = known[_key(row)], row["agreement"]
         for name, images, now, before in (
