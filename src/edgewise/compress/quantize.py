@@ -14,35 +14,14 @@ from ..errors import DataError, InputError, StepError
 from ..graph.canonical import FAKE_QUANTIZE, layer, shapes
 from ..graph.fold import CONVOLUTIONS, constant, fold
 from ..graph.placement import Placement, place
-from ..math.affine import affine_parameters, symmetric_parameters
 from ..model import Model
 from ..step import Plan, Step
+from .grids import Range, WeightScales, activation_ranges, scales, weight_scales
 
-__all__ = ["Quantize", "QuantizePlan", "Range", "WeightScales"]
+__all__ = ["Quantize", "QuantizePlan"]
 
 SCHEMES = ("int8",)
 BATCH = 32
-
-
-@dataclass(frozen=True)
-class Range:
-    """The values (by node name) that share one grid, and that grid."""
-
-    values: tuple[str, ...]
-    low: float
-    high: float
-    scale: float
-    zero_point: int
-
-
-@dataclass(frozen=True)
-class WeightScales:
-    """One weight: symmetric, one scale a channel along `axis`, or one in all (axis None)."""
-
-    weight: str
-    reader: str
-    axis: int | None
-    scales: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -90,15 +69,14 @@ class Quantize(Step):
         module = fold(model.module())
         placement = place(module, shapes(module, model.signature, 2), self._keeps_float(module))
         bounds = _observe(module, placement, self._batches(calibration))
-        activations = _activation_ranges(placement, bounds)
-        scale_of = {value: r.scale for r in activations for value in r.values}
-        weights = tuple(_weight_scales(module, placement, scale_of))
+        activations = activation_ranges(module, placement, bounds)
+        weights = tuple(weight_scales(module, placement, scales(activations)))
         return QuantizePlan(self.scheme, activations, weights, placement.skipped)
 
     def apply(self, model: Model, plan: QuantizePlan) -> Model:
         module = fold(model.module())
         nodes = {node.name: node for node in module.graph.nodes}
-        scale_of = {value: row.scale for row in plan.activations for value in row.values}
+        scale_of = scales(plan.activations)
         for row in plan.weights:
             _snap_bias(module, nodes[row.reader], scale_of, row)
         for row in plan.activations:
@@ -184,45 +162,6 @@ def _observe(
 def _channels_last(x: Tensor) -> Tensor:
     """The order of axes in memory for which the CPU's convolutions are fastest."""
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
-
-
-def _activation_ranges(
-    placement: Placement, bounds: dict[str, tuple[float, float]]
-) -> tuple[Range, ...]:
-    ranges = []
-    for group in placement.groups:
-        if group.fixed is not None:
-            low, high = group.fixed
-        else:
-            seen = [bounds[value] for value in group.values if value in bounds]
-            low = min([low for low, _ in seen] + list(group.constants))
-            high = max([high for _, high in seen] + list(group.constants))
-        scale, zero_point = affine_parameters(torch.tensor(low), torch.tensor(high))
-        ranges.append(Range(group.values, low, high, scale.item(), int(zero_point)))
-    return tuple(ranges)
-
-
-def _weight_scales(
-    module: fx.GraphModule, placement: Placement, scale_of: dict[str, float]
-) -> Iterator[WeightScales]:
-    nodes = {node.name: node for node in module.graph.nodes}
-    for name, axis in placement.weights:
-        weight = constant(module, nodes[name])
-        for reader in nodes[name].users:
-            if axis is None:
-                scale, _ = symmetric_parameters(weight.abs().amax())
-                yield WeightScales(name, reader.name, None, (scale.item(),))
-                continue
-            other = [i for i in range(weight.ndim) if i != axis]
-            magnitude = weight.detach().abs().amax(other)
-            scale, _ = symmetric_parameters(torch.maximum(magnitude, magnitude.max() * 2**-20))
-            bias = constant(module, reader.args[2]) if len(reader.args) > 2 else None
-            if bias is not None:
-                # The bias becomes an int32 of scale `input scale * weight scale`: a channel of
-                # almost no weight must not make it overflow.
-                least = bias.detach().abs() / (scale_of[reader.args[0].name] * 2**30)
-                scale = torch.maximum(scale, least)
-            yield WeightScales(name, reader.name, axis, tuple(scale.tolist()))
 
 
 def _snap_bias(

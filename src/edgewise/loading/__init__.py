@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from .normalize import normalized
 __all__ = ["load"]
 
 TAKES = "give an nn.Module, a .pt2 file, or package.module:factory"
+
+# A file's suffix -> the module of this folder that reads it, by its function `load_<module>`.
+DOORS = {".pt2": "pt2"}
 
 
 def load(
@@ -71,15 +75,14 @@ def _open(source: Any, example: Any, weights: str | os.PathLike[str] | None) -> 
     if not isinstance(source, str | os.PathLike):
         raise ModelError(f"a {type(source).__name__} is not a model: {TAKES}")
     path = Path(source)
-    if path.suffix != ".pt2":
+    door = DOORS.get(path.suffix.lower())
+    if door is None:
         raise ModelError(f"{path} cannot be loaded: {TAKES}")
     if not path.is_file():
         raise ModelError(f"{path} does not exist: {TAKES}")
     if weights is not None or example is not None:
         raise InputError(f"{path} holds weights and shapes itself: leave weights and example out")
-    from .pt2 import load_pt2
-
-    return load_pt2(path)
+    return getattr(import_module(f".{door}", __name__), f"load_{door}")(path)
 
 
 def _is_factory(source: str) -> bool:

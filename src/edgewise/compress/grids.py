@@ -1,0 +1,144 @@
+"""The grids that `Quantize` plans: a range for every value, scales for every weight.
+
+Scales are widened a little where that takes the ties out of a layer's rounding
+(`edgewise.math.rounding`), so that every runtime computes the very integers that the Model does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import fx
+
+from ..graph.fold import CONVOLUTIONS, constant
+from ..graph.placement import Placement, fused_clamp
+from ..math.affine import affine_parameters, symmetric_parameters
+from ..math.rounding import DENOMINATORS, without_ties
+
+__all__ = ["Range", "WeightScales", "activation_ranges", "scales", "weight_scales"]
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values (by node name) that share one grid, and that grid."""
+
+    values: tuple[str, ...]
+    low: float
+    high: float
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class WeightScales:
+    """One weight: symmetric, one scale a channel along `axis`, or one in all (axis None)."""
+
+    weight: str
+    reader: str
+    axis: int | None
+    scales: tuple[float, ...]
+
+
+def scales(ranges: tuple[Range, ...]) -> dict[str, float]:
+    """The scale of each value, by name."""
+    return {value: row.scale for row in ranges for value in row.values}
+
+
+def activation_ranges(
+    module: fx.GraphModule, placement: Placement, bounds: Mapping[str, tuple[float, float]]
+) -> tuple[Range, ...]:
+    """One range for each group of values, from the (lowest, highest) seen of each."""
+    ranges = []
+    for group in placement.groups:
+        if group.fixed is not None:
+            low, high = group.fixed
+        else:
+            seen = [bounds[value] for value in group.values if value in bounds]
+            low = min([low for low, _ in seen] + list(group.constants))
+            high = max([high for _, high in seen] + list(group.constants))
+        scale, zero_point = affine_parameters(torch.tensor(low), torch.tensor(high))
+        ranges.append(Range(group.values, low, high, scale.item(), int(zero_point)))
+    settled = {i for i, group in enumerate(placement.groups) if group.fixed is not None}
+    return _Additions(ranges, settled).without_ties(module)
+
+
+class _Additions:
+    """Takes the ties out of sums: s_a / s_y = p / d and s_b / s_y = q / d, with d odd.
+
+    In the order of the graph, so that along a chain of residual blocks each output is fitted to
+    the sum before it, and the branch that joins is fitted to both.
+    """
+
+    def __init__(self, ranges: list[Range], settled: set[int]):
+        self.ranges = ranges
+        self.settled = settled  # scales that may not move any more
+        self.group_of = {value: i for i, row in enumerate(ranges) for value in row.values}
+
+    def without_ties(self, module: fx.GraphModule) -> tuple[Range, ...]:
+        for node in module.graph.nodes:
+            if node.target not in (aten.add.Tensor, aten.sub.Tensor):
+                continue
+            names = [a.name for a in node.args[:2] if isinstance(a, fx.Node)]
+            names.append((fused_clamp(node) or node).name)
+            groups = [self.group_of.get(name) for name in names]
+            if len(set(groups)) == 3 and None not in groups:
+                self._fit(*groups)
+        return tuple(self.ranges)
+
+    def _fit(self, a: int, b: int, y: int) -> None:
+        if a in self.settled:
+            a, b = b, a
+        if a in self.settled or (b in self.settled and y in self.settled):
+            return
+        scale = {i: self.ranges[i].scale for i in (a, b, y)}
+        # s_y first, where b is settled and y is free; then both inputs in parts of s_y.
+        if b in self.settled:
+            part = np.floor(scale[b] / scale[y] * DENOMINATORS).clip(min=1)
+            output = np.maximum(scale[b] * DENOMINATORS / part, scale[y])
+        else:
+            part = np.ceil(scale[b] / scale[y] * DENOMINATORS)
+            output = np.full_like(DENOMINATORS, scale[y])
+        first = np.ceil(scale[a] / output * DENOMINATORS)
+        widened = np.stack(
+            [first * output / DENOMINATORS / scale[a], part * output / DENOMINATORS / scale[b],
+             output / scale[y]]
+        )  # fmt: skip
+        best = int(np.argmin(widened.max(0)))
+        for group, factor in zip((a, b, y), widened[:, best], strict=True):
+            if group not in self.settled:
+                row = self.ranges[group]
+                self.ranges[group] = replace(row, scale=float(np.float32(row.scale * factor)))
+                self.settled.add(group)
+
+
+def weight_scales(
+    module: fx.GraphModule, placement: Placement, scale_of: Mapping[str, float]
+) -> Iterator[WeightScales]:
+    """The scales of every quantized weight, one row for each layer that reads it."""
+    nodes = {node.name: node for node in module.graph.nodes}
+    for name, axis in placement.weights:
+        weight = constant(module, nodes[name]).detach()
+        for reader in nodes[name].users:
+            if axis is None:
+                scale, _ = symmetric_parameters(weight.abs().amax())
+                yield WeightScales(name, reader.name, None, (scale.item(),))
+                continue
+            other = [i for i in range(weight.ndim) if i != axis]
+            magnitude = weight.abs().amax(other)
+            scale, _ = symmetric_parameters(torch.maximum(magnitude, magnitude.max() * 2**-20))
+            bias = constant(module, reader.args[2]) if len(reader.args) > 2 else None
+            if bias is not None:
+                # The bias becomes an int32 of scale `input scale * weight scale`: a channel of
+                # almost no weight must not make it overflow.
+                least = bias.detach().abs() / (scale_of[reader.args[0].name] * 2**30)
+                scale = torch.maximum(scale, least)
+            output = scale_of.get((fused_clamp(reader) or reader).name)
+            if output is not None and reader.target in CONVOLUTIONS:
+                step = scale_of[reader.args[0].name] / output
+                scale = without_ties(scale.double().numpy() * step) / step
+            yield WeightScales(name, reader.name, axis, tuple(map(float, np.float32(scale))))
