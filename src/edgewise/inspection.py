@@ -1,14 +1,17 @@
-"""What a Model is made of: layers, parameters, multiply-accumulates, precision."""
+"""What a Model is made of: layers, parameters, multiply-accumulates, precision; who can run it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx
 
+from .edge.runners import RUNTIMES
 from .graph.canonical import FAKE_QUANTIZE, layer, shapes
 from .graph.fold import CONVOLUTIONS
+from .lowering.refusals import Refusals, refusals
 from .model import Model
 from .record import Signature
 
@@ -43,17 +46,25 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A Model's layers and totals; `bytes` counts weights at their precision, without headers."""
+    """A Model's layers and totals; `bytes` counts weights at their precision, without headers.
+
+    `runtimes` says for each runtime which layers it cannot take.
+    """
 
     signature: Signature
     layers: tuple[LayerCost, ...]
     parameters: int
     macs: int
     bytes: int
+    runtimes: tuple[Refusals, ...]
 
 
-def inspect(model: Model) -> Inspection:
-    """Count what a Model holds and does for one sample."""
+def inspect(model: Model, runtimes: Iterable[str] = tuple(RUNTIMES)) -> Inspection:
+    """Count what a Model holds and does for one sample, and ask the runtimes what they refuse.
+
+    Raises:
+        InputError: an unknown runtime.
+    """
     module = model.graph
     known = shapes(module, model.signature, 1)
     rows = tuple(
@@ -65,6 +76,7 @@ def inspect(model: Model) -> Inspection:
         sum(p.numel() for p in module.parameters()),
         sum(r.macs for r in rows),
         sum(r.bytes for r in rows),
+        refusals(model, runtimes),
     )
 
 

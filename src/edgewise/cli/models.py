@@ -14,12 +14,21 @@ __all__ = ["inspect", "lower", "quantize"]
 
 
 @command
-def inspect(model: ModelOptions) -> Answer:
-    """Layers, parameters and operations."""
+def inspect(
+    model: ModelOptions,
+    runtime: Annotated[
+        list[str] | None,
+        Option(metavar="RUNTIME", help="Ask this one whether it takes the model; default: all."),
+    ] = None,
+) -> Answer:
+    """Layers, parameters, operations, and what each runtime cannot take."""
     from .. import inspect
+    from ..edge.runners import RUNTIMES
     from ..reporting import terminal
 
-    found = inspect(model.open())
+    loaded = model.open()
+    with working("asking the runtimes"):
+        found = inspect(loaded, runtime or tuple(RUNTIMES))
     return Answer(found, lambda: terminal.inspection(found))
 
 

@@ -18,7 +18,7 @@ from .aten import TABLE, Emit
 from .merge import merge
 from .program import QUANTIZABLE, VALUE_PRESERVING, Op, Program, Quant, Tensor
 
-__all__ = ["build"]
+__all__ = ["build", "untranslatable"]
 
 # Between phases a fake-quantize is an operator of its own.
 FAKE = "fake"
@@ -71,13 +71,30 @@ def _translate(
     return tuple(inputs), outputs, emit.ops
 
 
+def untranslatable(module: fx.GraphModule, signature: Signature) -> dict[str, str]:
+    """The layers of a folded graph whose operator no Program kind covers, each with the reason."""
+    known = shapes(module, signature, 1)
+    return {
+        layer(node): _no_kind(node)
+        for node in module.graph.nodes
+        if node.op == "call_function"
+        and not isinstance(known[node], int | float)
+        and node.target not in (operator.getitem, FAKE_QUANTIZE)
+        and node.target not in TABLE
+    }
+
+
+def _no_kind(node: fx.Node) -> str:
+    return (
+        f"operator {node.target} at layer '{layer(node)}' cannot be lowered to any runtime: "
+        "write the layer with other operators, or keep it out of the exported model"
+    )
+
+
 def _call(emit: Emit, node: fx.Node, values: dict[fx.Node, object]) -> object:
     function = TABLE.get(node.target)
     if function is None:
-        raise UnsupportedOperator(
-            f"operator {node.target} at layer '{layer(node)}' cannot be lowered to any runtime: "
-            "write the layer with other operators, or keep it out of the exported model"
-        )
+        raise UnsupportedOperator(_no_kind(node))
     arguments = {}
     for i, declared in enumerate(node.target._schema.arguments):
         if i < len(node.args):

@@ -37,7 +37,7 @@ from .executorch_ops import OPS, Graph
 from .executorch_simplify import simplify
 from .program import NO_CLAMP, Op, Program, Quant, Tensor
 
-__all__ = ["to_pte", "write"]
+__all__ = ["check", "to_pte", "write"]
 
 quantized_decomposed = torch.ops.quantized_decomposed
 
@@ -63,6 +63,15 @@ def write(
     with path.open("wb") as file:
         manager.write_to_file(file)
     return {}
+
+
+def check(program: Program) -> None:
+    """Raise `UnsupportedOperator` where the Program cannot be written.
+
+    What neither XNNPACK nor a portable kernel takes is known only to the compiler (`to_pte`).
+    """
+    _compiler()  # its import registers the quantized operators
+    _module(program)
 
 
 def to_pte(program: Program) -> Any:

@@ -26,7 +26,7 @@ from .strides import Frame, channels_last, complete
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["to_tflite", "write"]
+__all__ = ["check", "to_tflite", "write"]
 
 # Kinds whose output is never negative.
 NEVER_NEGATIVE = frozenset({"sigmoid", "hardsigmoid", "softmax", "softplus", "exp", "abs", "sqrt"})
@@ -56,6 +56,15 @@ def write(
     data, layouts = to_tflite(build(module, signature, batch), signature, half=half)
     path.write_bytes(data)
     return layouts
+
+
+def check(program: Program) -> None:
+    """Raise `UnsupportedOperator` where the Program cannot be written."""
+    inputs, outputs = (
+        tuple(TensorSpec(t.name, t.shape, t.dtype) for t in tensors)
+        for tensors in (program.inputs, program.outputs)
+    )
+    to_tflite(program, Signature(inputs, outputs))
 
 
 def to_tflite(

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from ..record import Signature
 
-__all__ = ["to_onnx", "write"]
+__all__ = ["check", "to_onnx", "write"]
 
 # Read by onnxruntime 1.22 and later (Gelu came with 20), and the file format of that time.
 OPSET, IR_VERSION = 20, 9
@@ -73,6 +73,11 @@ def write(
     """
     path.write_bytes(to_onnx(build(module, signature, batch), half=half).SerializeToString())
     return {}
+
+
+def check(program: Program) -> None:
+    """Raise `UnsupportedOperator` where the Program cannot be written."""
+    to_onnx(program)
 
 
 def to_onnx(program: Program, *, half: bool = False):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ..record import Signature
 
-__all__ = ["to_openvino", "write"]
+__all__ = ["check", "to_openvino", "write"]
 
 LOWEST, HIGHEST = -128, 127
 
@@ -62,6 +62,11 @@ def write(
     except RuntimeError as error:
         raise ModelError(f"{path} cannot be written: {reason(error)}") from None
     return {}
+
+
+def check(program: Program) -> None:
+    """Raise `UnsupportedOperator` where the Program cannot be written."""
+    to_openvino(program)
 
 
 def to_openvino(program: Program) -> Any:

@@ -67,7 +67,18 @@ def inspection(found: Inspection) -> RenderableType:
         f"{count_text(found.parameters)} parameters in {bytes_text(found.bytes)}, "
         f"{count_text(found.macs)} multiply-accumulates a sample"
     )
-    return Group(_signature_lines(found), Text(), rows, Text(), totals)
+    parts = [_signature_lines(found), Text(), rows, Text(), totals]
+    return Group(*parts, *([Text(), _takers(found)] if found.runtimes else []))
+
+
+def _takers(found: Inspection) -> RenderableType:
+    """Which runtimes take the model, and what each cannot take."""
+    rows = _table("runtime", "takes the model", "")
+    for row in found.runtimes:
+        for i, reason in enumerate([row.missing] if row.missing else row.layers.values() or [""]):
+            verdict = "not known" if row.missing else "no" if row.layers else "yes"
+            rows.add_row(*((row.runtime, verdict) if i == 0 else ("", "")), _plain(reason))
+    return rows
 
 
 def _signature_lines(found: Inspection) -> Text:
