@@ -184,7 +184,7 @@ def test_a_runtime_that_is_not_installed_gives_its_pip_line(inputs):
 
 
 def test_a_fault_of_ours_keeps_its_traceback(folder, run, monkeypatch):
-    monkeypatch.setattr("edgewise.inspect", lambda model: 1 / 0, raising=False)
+    monkeypatch.setattr("edgewise.inspect", lambda *_: 1 / 0, raising=False)
     done = run("inspect", FLOAT)
     assert done.code == 70
     assert "ZeroDivisionError" in done.err
