@@ -17,7 +17,12 @@ SDKS = {
     "onnxruntime": {"edge/runners/onnxruntime.py"},
     "onnx": {"lowering/onnxruntime.py", "lowering/onnx_ops.py"},
     "openvino": {"edge/runners/openvino.py"},
-    "ai_edge_litert": {"edge/runners/litert.py", "lowering/tflite_file.py"},
+    # The reader takes the schema of the file format from the package, nothing that runs.
+    "ai_edge_litert": {
+        "edge/runners/litert.py",
+        "lowering/tflite_file.py",
+        "loading/tflite/reader.py",
+    },
     "flatbuffers": {"lowering/tflite_file.py"},
     "executorch": {"edge/runners/executorch.py", "lowering/executorch.py"},
     "torchao": {"lowering/executorch.py"},

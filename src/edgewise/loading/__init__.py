@@ -15,10 +15,11 @@ from .normalize import normalized
 
 __all__ = ["load"]
 
-TAKES = "give an nn.Module, a .pt2 file, or package.module:factory"
+TAKES = "give an nn.Module, a .pt2 or .tflite file, or package.module:factory"
 
 # A file's suffix -> the module of this folder that reads it, by its function `load_<module>`.
-DOORS = {".pt2": "pt2"}
+DOORS = {".pt2": "pt2", ".tflite": "tflite"}
+WITH_SIGNATURES = frozenset({"tflite"})
 
 
 def load(
@@ -28,12 +29,14 @@ def load(
     weights: str | os.PathLike[str] | None = None,
     normalize: tuple[Sequence[float] | float, Sequence[float] | float] | None = None,
     labels: Sequence[str] = (),
+    signature: str | None = None,
 ) -> Model:
     """Load a trained model.
 
     Args:
-        source: an `nn.Module`; a ``.pt2`` file, written by edgewise or by `torch.export.save`;
-            ``"package.module:factory"``, called without arguments, for a module; or a Model.
+        source: an `nn.Module`; a ``.pt2`` file, written by edgewise or by `torch.export.save`; a
+            ``.tflite`` file, float or quantized; ``"package.module:factory"``, called without
+            arguments, for a module; or a Model.
         example: one input tensor (or a tuple of them), batch axis first; only its shape and dtype
             matter. Needed for a module.
         weights: a file with the module's state dict (``.pt``, ``.pth``, ``.th``, read without
@@ -41,12 +44,13 @@ def load(
         normalize: mean and standard deviation, one number each or one a channel, of pixels in
             0..1. They are put into the graph, which then takes raw uint8 pixels.
         labels: names of the outputs' classes.
+        signature: which signature of a ``.tflite`` file; needed where it has several.
 
     Raises:
         ModelError: the source cannot be read or exported, or holds NaN or infinity.
         InputError: an option that does not fit the source.
     """
-    model = _open(source, example, weights)
+    model = _open(source, example, weights, {"signature": signature} if signature else {})
     if normalize is not None:
         model = normalized(model, *normalize)
     if labels:
@@ -54,9 +58,16 @@ def load(
     return model
 
 
-def _open(source: Any, example: Any, weights: str | os.PathLike[str] | None) -> Model:
+def _open(
+    source: Any,
+    example: Any,
+    weights: str | os.PathLike[str] | None,
+    options: dict[str, str],
+) -> Model:
     import torch
 
+    if options and not isinstance(source, str | os.PathLike):
+        raise InputError("only a .tflite file has signatures to choose from: leave signature out")
     if isinstance(source, Model):
         return source
     if isinstance(source, str) and _is_factory(source):
@@ -82,7 +93,9 @@ def _open(source: Any, example: Any, weights: str | os.PathLike[str] | None) -> 
         raise ModelError(f"{path} does not exist: {TAKES}")
     if weights is not None or example is not None:
         raise InputError(f"{path} holds weights and shapes itself: leave weights and example out")
-    return getattr(import_module(f".{door}", __name__), f"load_{door}")(path)
+    if options and door not in WITH_SIGNATURES:
+        raise InputError(f"{path} has no signatures to choose from: leave signature out")
+    return getattr(import_module(f".{door}", __name__), f"load_{door}")(path, **options)
 
 
 def _is_factory(source: str) -> bool:
