@@ -22,6 +22,7 @@ from torch import fx
 
 from ...errors import EdgewiseError, InputError, MissingExtra, ModelError
 from ...graph.canonical import check_weights, signature_of, sweep
+from ...graph.layout import channels_first
 from ...model import Model
 from ...record import Event, TensorSpec
 from . import spatial  # noqa: F401  (adds its rows to TABLE)
@@ -147,6 +148,7 @@ def _closed(path: Path, g: Network, specs: list[TensorSpec]) -> Model:
     sweep(module)
     check_weights(module)
     try:
+        channels_first(module, tuple(specs))
         signature = signature_of(module, tuple(specs))
     except EdgewiseError as error:
         raise ModelError(f"{path}: {error}") from error
