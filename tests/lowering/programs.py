@@ -454,6 +454,24 @@ def _mixed(s: Sketch) -> Tensor:
     return s.conv(s.quantize(y), 4)
 
 
+def _zero_points(s: Sketch) -> Tensor:
+    """What old uint8 files hold: weights on an asymmetric grid, none with scales by channel."""
+
+    def weight(*shape: int) -> Tensor:
+        array = s.random.normal(0.3, 1 / math.sqrt(math.prod(shape[1:])), shape)
+        return s.constant(array.astype(np.float32))
+
+    window = {"stride": ONE, "padding": PAD1, "dilation": ONE, "clamp": RELU}
+    x = s.input(1, 3, 8, 8)
+    y = s.op("conv", x, weight(8, 3, 3, 3), s.parameter(8), groups=1, **window)
+    z = s.op("conv", y, weight(8, 1, 3, 3), s.parameter(8), groups=8, **window)
+    z = s.op("add", y, z, clamp=NO_CLAMP)
+    z = s.op(
+        "reshape", s.op("conv", z, weight(2, 8, 3, 3), None, groups=1, **window), shape=(1, 128)
+    )
+    return s.op("linear", z, weight(64, 128), s.parameter(64), clamp=NO_CLAMP)
+
+
 def _two_outputs(s: Sketch) -> tuple[Tensor, Tensor]:
     x = s.conv(s.input(1, 3, 8, 8), 8, clamp=RELU)
     return s.conv(x, 4), s.op("mean", x, axes=(2, 3), keepdim=False)
@@ -474,5 +492,6 @@ _int8 = [
     if case.kinds <= QUANTIZABLE or name.startswith("net_")
 ]
 _rest = [_case(name, write, False) for name, write in FLOAT_ONLY.items()]
-CASES: list[Case] = [*_float, *_rest, *_int8, _case("net_mixed", _mixed, True)]
+_odd = [_case("net_mixed", _mixed, True), _case("net_zero_points", _zero_points, True)]
+CASES: list[Case] = [*_float, *_rest, *_int8, *_odd]
 NETWORKS = [case for case in CASES if case.name.startswith("net_")]

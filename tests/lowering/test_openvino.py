@@ -71,7 +71,12 @@ def test_computes_what_the_program_says(case, tmp_path):
 
 
 @x86
-@pytest.mark.parametrize("case", [c for c in NETWORKS if c.quantized], ids=str)
+@pytest.mark.parametrize(
+    "case",
+    # Its integer kernels take no weights with a zero point: those layers run as floats.
+    [c for c in NETWORKS if c.quantized and c.name != "net_zero_points-int8"],
+    ids=str,
+)
 def test_layers_with_weights_run_in_integers(case):
     heavy = [k for k in kernels(case.program) if k[0] in ("Convolution", "FullyConnected")]
     assert len(heavy) == sum(op.kind in ("conv", "linear") for op in case.program.ops)

@@ -18,7 +18,7 @@ from .aten import TABLE, Emit
 from .merge import merge
 from .program import QUANTIZABLE, VALUE_PRESERVING, Op, Program, Quant, Tensor
 
-__all__ = ["build", "untranslatable"]
+__all__ = ["build", "dequantized", "untranslatable"]
 
 # Between phases a fake-quantize is an operator of its own.
 FAKE = "fake"
@@ -185,7 +185,7 @@ def _resolve_quantization(
         if tensor.quant is None:
             return tensor
         if tensor.data is not None:
-            return Tensor(tensor.name, tensor.shape, tensor.dtype, None, _dequantized(tensor))
+            return Tensor(tensor.name, tensor.shape, tensor.dtype, None, dequantized(tensor))
         if tensor.name not in floats:
             twin = Tensor(f"{tensor.name}/float", tensor.shape, tensor.dtype)
             result.append(Op("dequantize", (tensor,), twin, {}, tensor.name))
@@ -257,7 +257,8 @@ def _scalar_on_grid(tensor: Tensor) -> Tensor:
     return Tensor(tensor.name, tensor.shape, "float32", grid, integers)
 
 
-def _dequantized(tensor: Tensor) -> np.ndarray:
+def dequantized(tensor: Tensor) -> np.ndarray:
+    """The real numbers (float32) of a quantized constant."""
     scale, zero_point = tensor.quant.scale, tensor.quant.zero_point
     if tensor.quant.axis is not None:
         shape = [1] * tensor.data.ndim

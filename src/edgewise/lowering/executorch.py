@@ -36,6 +36,7 @@ from .build import build
 from .executorch_ops import OPS, Graph
 from .executorch_simplify import simplify
 from .program import NO_CLAMP, Op, Program, Quant, Tensor
+from .symmetric import symmetric
 
 __all__ = ["check", "to_pte", "write"]
 
@@ -176,7 +177,7 @@ def _module(program: Program) -> fx.GraphModule:
     writer = _Writer()
     for i, tensor in enumerate(program.inputs):
         writer.values[tensor.name] = writer.graph.nodes.placeholder(f"x{i}")
-    for op in simplify(program):
+    for op in simplify(symmetric(program)):
         writer.write(op)
     writer.graph.nodes.output(tuple(writer.real(t) for t in program.outputs))
     return fx.GraphModule(writer.graph.root, writer.graph.nodes)

@@ -22,6 +22,7 @@ from .litert_graph import Graph, Value
 from .litert_ops import KERNELS
 from .program import VALUE_PRESERVING, Op, Program, Tensor
 from .strides import Frame, channels_last, complete
+from .symmetric import symmetric, weights_with_zero_points
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +72,10 @@ def to_tflite(
     program: Program, signature: Signature, *, half: bool = False
 ) -> tuple[bytes, dict[str, str]]:
     """The file's bytes, and the layouts of inputs and outputs that differ from the signature's."""
-    g = Graph(half)
+    unsigned = bool(weights_with_zero_points(program))
+    if unsigned and not all(map(_suits_uint8, program.ops)):
+        program, unsigned = symmetric(program), False
+    g = Graph(half, unsigned)
     layouts: dict[str, str] = {}
     known: dict[str, Value] = {}
     inputs = {}
@@ -98,6 +102,12 @@ def to_tflite(
         outputs[spec.name] = g.finished(value, frame, taken).index
         note_layout(layouts, spec, frame)
     return g.file.finish(inputs, outputs), layouts
+
+
+def _suits_uint8(op: Op) -> bool:
+    """Whether TFLite's kernels for uint8 take an operator: they know no scales by channel."""
+    grids = [t.quant for t in op.inputs if t is not None and t.quant is not None]
+    return op.kind != "matmul" and all(grid.axis is None for grid in grids)
 
 
 def value_of(g: Graph, known: dict[str, Value], tensor: Tensor) -> Value:

@@ -83,11 +83,14 @@ class Graph:
 
     Args:
         half: store large float constants as float16.
+        unsigned: store what is int8 as uint8, all numbers moved by 128. Only TFLite's older
+            kernels, those for uint8, take weights with a zero point.
     """
 
-    def __init__(self, half: bool = False) -> None:
+    def __init__(self, half: bool = False, unsigned: bool = False) -> None:
         self.file = TfliteFile()
         self.half = half
+        self.unsigned = unsigned
         self.layer = ""  # begins the names of the tensors being written
         self._constants: dict[Any, int] = {}
         self._moves: dict[tuple[str, int, int], int] = {}
@@ -212,6 +215,9 @@ class Graph:
     ) -> int:
         self._count += 1
         name = f"{self.layer};{self._count}"
+        if self.unsigned and quant is not None and quant.dtype == "int8":
+            quant = replace(quant, dtype="uint8", zero_point=quant.zero_point + np.int32(128))
+            data = None if data is None else (data.astype(np.int16) + 128).astype(np.uint8)
         return self.file.tensor(name, held, quant.dtype if quant else dtype, quant, data)
 
     def finished(self, value: Value, frame: Frame, taken: set[int]) -> Value:

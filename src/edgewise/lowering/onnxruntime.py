@@ -297,7 +297,7 @@ class _Writer:
             "DequantizeLinear",
             self.graph.constant(name, integers.astype(np.int8)),
             self.graph.constant(f"{name}.scale", quant.scale.astype(np.float32)),
-            self.graph.constant(f"{name}.zero_point", np.zeros(quant.scale.shape, np.int8)),
+            self.graph.constant(f"{name}.zero_point", quant.zero_point.astype(np.int8)),
             **({} if quant.axis is None else {"axis": quant.axis}),
         )
 
@@ -365,6 +365,8 @@ def _with_bias(
     scale = np.maximum(own, needed if quant.axis is not None else needed.max()).astype(np.float32)
     if (scale > quant.scale).any():
         along = [-1 if axis == quant.axis else 1 for axis in range(integers.ndim)]
-        integers = np.rint(integers * (own / scale).reshape(along))
+        zero_point = quant.zero_point.reshape(along)
+        steps = np.rint((integers - zero_point) * (own / scale).reshape(along))
+        integers = steps + zero_point
         quant = replace(quant, scale=scale)
     return integers, quant, scale.astype(np.float64) * float(inputs.scale)

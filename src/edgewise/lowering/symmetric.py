@@ -1,0 +1,48 @@
+"""Weights with a zero point, as files of 2018 have them, for runtimes without kernels for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from .build import dequantized
+from .program import Op, Program, Tensor
+
+__all__ = ["symmetric", "weights_with_zero_points"]
+
+WEIGHTED = frozenset({"conv", "conv_transpose", "linear"})
+
+
+def weights_with_zero_points(program: Program) -> list[Tensor]:
+    """The weights that are quantized asymmetrically."""
+    return [op.inputs[1] for op in program.ops if _has_zero_point(op)]
+
+
+def symmetric(program: Program) -> Program:
+    """The Program with such layers in float, between dequantize and quantize.
+
+    No int8 weight stands for the same numbers: less its zero point it has nine bits.
+    """
+    return replace(program, ops=tuple(one for op in program.ops for one in _floated(op)))
+
+
+def _has_zero_point(op: Op) -> bool:
+    if op.kind not in WEIGHTED:
+        return False
+    quant = op.inputs[1].quant
+    return quant is not None and bool(np.any(quant.zero_point))
+
+
+def _floated(op: Op) -> Iterator[Op]:
+    if not _has_zero_point(op):
+        yield op
+        return
+    (x, weight, *rest), y = op.inputs, op.output
+    real = replace(x, name=f"{y.name}/input", quant=None)
+    yield Op("dequantize", (x,), real, {}, op.layer)
+    weight = replace(weight, quant=None, data=dequantized(weight))
+    result = replace(y, name=f"{y.name}/real", quant=None)
+    yield replace(op, inputs=(real, weight, *rest), output=result)
+    yield Op("quantize", (result,), y, {}, op.layer)
