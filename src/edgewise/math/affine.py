@@ -4,7 +4,8 @@
 Networks for Efficient Integer-Arithmetic-Only Inference" (arXiv:1712.05877), equation 1.
 
 `fake_quantize` is also the operator ``torch.ops.edgewise.fake_quantize``: the one way in which a
-Model's graph says that a value is quantized. aten's own ``fake_quantize_*`` are not used because
+Model's graph says that a value is quantized on a grid that is known beforehand;
+`fake_quantize_dynamic` takes the grid from the values themselves. aten's own ``fake_quantize_*`` are not used because
 they cannot be traced with gradients (``aten.fake_quantize_per_tensor_affine_cachemask`` has no
 meta kernel in torch 2.13).
 """
@@ -14,7 +15,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["affine_parameters", "dequantize", "fake_quantize", "quantize", "symmetric_parameters"]
+__all__ = [
+    "affine_parameters",
+    "dequantize",
+    "fake_quantize",
+    "fake_quantize_dynamic",
+    "quantize",
+    "symmetric_parameters",
+]
 
 # A range narrower than this holds one value; a smaller scale would overflow 1 / scale.
 SMALLEST_SCALE = float(torch.finfo(torch.float32).tiny) * 256
@@ -65,7 +73,9 @@ def quantize(
 ) -> Tensor:
     """The integers (int32) nearest to `x`, half to even, clamped to [quant_min, quant_max].
 
-    `scale` and `zero_point` have shape (), or (channels,) along `axis`.
+    `scale` and `zero_point` have shape (), or (channels,) along `axis`; or, with `axis` None, as
+    many axes as `x`, each of 1 or a divisor of the axis of `x`: one scale for each block of equal
+    size, so that (out, in / 32) is a scale for every 32 inputs of each output.
     """
     scale, zero_point = _along(scale, x, axis), _along(zero_point, x, axis)
     integers = torch.round(x / scale) + zero_point
@@ -88,7 +98,7 @@ def fake_quantize(
 ) -> Tensor:
     """`dequantize(quantize(x))`: the nearest value on the grid, as float32, shaped like `x`.
 
-    The gradient with respect to `x` is 1 inside the range and 0 outside (the straight-through
+    Shapes of scale and zero point as in `quantize`. The gradient with respect to `x` is 1 inside the range and 0 outside (the straight-through
     estimator, Bengio et al. 2013, arXiv:1308.3432).
     """
     # Four passes in place; torch.fake_quantize_per_*_affine is not vectorised and takes ten times
@@ -118,9 +128,57 @@ def _straight_through(ctx, gradient):
 fake_quantize.register_autograd(_straight_through, setup_context=_remember)
 
 
+@torch.library.custom_op("edgewise::fake_quantize_dynamic", mutates_args=())
+def fake_quantize_dynamic(
+    x: Tensor, quant_min: int, quant_max: int, axis: int, group: int | None = None
+) -> Tensor:
+    """`x` rounded to grids that its own values span, as float32, shaped like `x`.
+
+    Symmetric where quant_min is -quant_max: ``scale = max |x| / quant_max``. Else affine, as ONNX
+    defines DynamicQuantizeLinear (opset 11): the range is widened to contain zero, ``scale = (max
+    - min) / (quant_max - quant_min)``, ``zero_point = round(quant_min - min / scale)``.
+
+    Args:
+        x: float32.
+        axis: a grid for each index of the axes before this one: 1 gives one a sample, -1 one a
+            token (a vector along the last axis).
+        group: with `axis` -1, one grid for so many numbers along the last axis.
+
+    The gradient with respect to `x` is 1: nothing lies outside the range.
+    """
+    shape = x.shape
+    rows = x.flatten(axis) if group is None else x.unflatten(-1, (-1, group))
+    if quant_min == -quant_max:
+        scale = rows.abs().amax(-1, keepdim=True) / quant_max
+        zero_point = torch.zeros_like(scale)
+    else:
+        low = rows.amin(-1, keepdim=True).clamp_(max=0.0)
+        high = rows.amax(-1, keepdim=True).clamp_(min=0.0)
+        scale = (high - low) / (quant_max - quant_min)
+        zero_point = quant_min - low / scale.clamp(min=SMALLEST_SCALE)
+        zero_point = zero_point.round_().clamp_(quant_min, quant_max)
+    steps = torch.div(rows, scale.clamp_(min=SMALLEST_SCALE)).round_()
+    steps = steps.clamp_(quant_min - zero_point, quant_max - zero_point)
+    return steps.mul_(scale).reshape(shape)
+
+
+@fake_quantize_dynamic.register_fake
+def _(x, quant_min, quant_max, axis, group=None):
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+fake_quantize_dynamic.register_autograd(
+    lambda ctx, gradient: (gradient, None, None, None, None),
+    setup_context=lambda ctx, inputs, output: None,
+)
+
+
 def _along(value: Tensor, x: Tensor, axis: int | None) -> Tensor:
-    """`value` of shape (channels,) shaped to broadcast against `x` along `axis`."""
+    """`value` shaped to broadcast against `x`: see `quantize`."""
     if axis is None:
+        for i in range(value.ndim):
+            if 1 < value.shape[i] < x.shape[i]:
+                value = value.repeat_interleave(x.shape[i] // value.shape[i], i)
         return value
     shape = [1] * x.ndim
     shape[axis] = -1

@@ -21,7 +21,7 @@ import torch
 from torch._ops import OpOverload
 
 from ..errors import ModelError
-from ..math.affine import fake_quantize
+from ..math.affine import fake_quantize, fake_quantize_dynamic
 
 __all__ = ["ARITHMETIC", "Arithmetic", "name_of", "resolve"]
 
@@ -86,7 +86,10 @@ _ATEN = """
     """
 ATEN = frozenset(_ATEN.split())
 
-EDGEWISE = {"edgewise.fake_quantize.default": fake_quantize._opoverload}
+EDGEWISE = {
+    str(operator._opoverload): operator._opoverload
+    for operator in (fake_quantize, fake_quantize_dynamic)
+}
 
 
 @dataclass(frozen=True)
