@@ -20,6 +20,7 @@ _HOMES = {
     "EdgewiseError": "errors",
     "Measurement": "record",
     "Model": "model",
+    "Prune": "compress.prune",
     "Quantize": "compress.quantize",
     "Recipe": "step",
     "compare": "measuring",
@@ -37,6 +38,7 @@ __all__ = [
     "EdgewiseError",
     "Measurement",
     "Model",
+    "Prune",
     "Quantize",
     "Recipe",
     "compare",
@@ -49,6 +51,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from .compress.prune import Prune
     from .compress.quantize import Quantize
     from .data import Data, load_data
     from .edge.artifact import Artifact

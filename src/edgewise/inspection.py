@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, fx
 
 from .edge.runners import RUNTIMES
 from .graph.canonical import FAKE_QUANTIZE, layer, shapes
-from .graph.fold import CONVOLUTIONS
+from .graph.cost import macs
 from .lowering.refusals import Refusals, refusals
 from .model import Model
 from .record import Signature
 
 __all__ = ["Inspection", "LayerCost", "inspect"]
-
-aten = torch.ops.aten
-PRODUCTS = {aten.matmul.default, aten.bmm.default, aten.mm.default, aten.addmm.default}
 
 
 @dataclass(frozen=True)
@@ -67,9 +63,7 @@ def inspect(model: Model, runtimes: Iterable[str] = tuple(RUNTIMES)) -> Inspecti
     """
     module = model.graph
     known = shapes(module, model.signature, 1)
-    rows = tuple(
-        row for node in module.graph.nodes if (row := _layer(module, node, known)) is not None
-    )
+    rows = tuple(row for node in module.graph.nodes if (row := _layer(node, known)) is not None)
     return Inspection(
         model.signature,
         rows,
@@ -80,7 +74,7 @@ def inspect(model: Model, runtimes: Iterable[str] = tuple(RUNTIMES)) -> Inspecti
     )
 
 
-def _layer(module: fx.GraphModule, node: fx.Node, known: dict[fx.Node, object]) -> LayerCost | None:
+def _layer(node: fx.Node, known: dict[fx.Node, object]) -> LayerCost | None:
     if node.op != "call_function" or not isinstance(known[node], Tensor):
         return None
     # (constant, whether it is quantized)
@@ -88,26 +82,15 @@ def _layer(module: fx.GraphModule, node: fx.Node, known: dict[fx.Node, object]) 
     weights = [(known[s], narrow) for s, narrow in read if s.op == "get_attr"]
     quantized = any(narrow for _, narrow in weights)
     output = known[node]
-    if node.target in CONVOLUTIONS:
-        weight = known[_unwrapped(node.args[1])]
-        # Each output element (each input element when transposed) meets one row of the weight.
-        transposed = CONVOLUTIONS[node.target] == 1
-        macs = (known[node.args[0]] if transposed else output).numel() * weight.shape[1:].numel()
-    elif node.target in PRODUCTS:
-        macs = output.numel() * known[node.args[0]].shape[-1]
-    elif node.target is aten.scaled_dot_product_attention.default:
-        query, key = known[node.args[0]], known[node.args[1]]
-        macs = 2 * query.numel() * key.shape[-2]
-    elif node.target is not FAKE_QUANTIZE and weights:
-        macs = 0
-    else:
+    products = macs(node, lambda value: tuple(known[value].shape))
+    if products is None and (node.target is FAKE_QUANTIZE or not weights):
         return None
     return LayerCost(
         layer(node),
         getattr(node.target, "__name__", str(node.target)).split(".")[0],
         tuple(output.shape[1:]),
         sum(w.numel() for w, _ in weights),
-        macs,
+        products or 0,
         sum(w.numel() * (1 if narrow else w.element_size()) for w, narrow in weights),
         "int8" if quantized else str(output.dtype).removeprefix("torch."),
     )

@@ -1,0 +1,198 @@
+"""Prune: whole channels, heads and neurons fewer; the graph gets smaller, no kernel changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..data import Data
+from ..data.split import Batch
+from ..errors import DataError, InputError, StepError
+from ..graph.axes import Coupling, analyse
+from ..graph.canonical import shapes
+from ..graph.surgery import cut
+from ..math.importance import CRITERIA, Criterion
+from ..model import Model
+from ..step import Plan, Step
+from .budget import Budget
+from .evidence import gather
+from .names import matching
+
+__all__ = ["GroupCut", "Prune", "PrunePlan"]
+
+SCOPES = ("layer", "global")
+BATCH = 32
+SEEN = 3  # the batch that shapes are found at: a prime, which no other axis is likely to divide
+
+
+@dataclass(frozen=True)
+class GroupCut:
+    """One group and what goes of it.
+
+    Attributes:
+        group: the layer that makes its units.
+        size: how many units there are.
+        units: those that go, in order.
+        ties: the parameters that are cut with them, as ``name[axis]``.
+    """
+
+    group: str
+    size: int
+    units: tuple[int, ...]
+    ties: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PrunePlan(Plan):
+    """Every unit that `Prune` will cut, what that saves, and what is left alone with its reason.
+
+    Attributes:
+        macs, parameters: (before, after), the former for one sample.
+    """
+
+    groups: tuple[GroupCut, ...]
+    macs: tuple[int, int]
+    parameters: tuple[int, int]
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """One line a group, then the totals."""
+        wide = max((len(row.group) for row in self.groups), default=0)
+        lines = [
+            f"{row.group:<{wide}}  {row.size:>5} -> {row.size - len(row.units):<5} "
+            f"with {len(row.ties)} axes"
+            for row in self.groups
+        ]
+        for what, (before, after) in (("MACs", self.macs), ("parameters", self.parameters)):
+            lines.append(f"{before:,} -> {after:,} {what} ({before / after:.2f}x fewer)")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Prune(Step):
+    """Cut the least important units of each group of channels that move together.
+
+    Attributes:
+        amount: the share to take off, in [0, 1); or shares by group, as names or patterns
+            (``{"layer1.*": 0.5}``), the other groups then stay whole.
+        of: what the share is of: ``"units"``, ``"macs"`` or ``"parameters"``.
+        scope: ``"layer"`` cuts the same share of each group, ``"global"`` the least important
+            units of all.
+        criterion: one of `edgewise.math.importance.CRITERIA`, or a function from `Evidence` to
+            one number a unit.
+        keep: groups to leave whole, as names or patterns.
+        multiple: the widths that are left are multiples of this, where they were before.
+        samples: at most so many calibration samples are looked at.
+    """
+
+    amount: float | Mapping[str, float] = 0.3
+    of: str = "units"
+    scope: str = "layer"
+    criterion: str | Criterion = "l1"
+    keep: tuple[str, ...] = ()
+    multiple: int = 1
+    samples: int = 512
+
+    def __post_init__(self):
+        by_group = isinstance(self.amount, Mapping)
+        for share in self.amount.values() if by_group else [self.amount]:
+            if not 0 <= share < 1:
+                raise InputError(f"amount is a share in [0, 1), found {share}")
+        for name, given, known in (
+            ("of", self.of, ("units", "macs", "parameters")),
+            ("scope", self.scope, SCOPES),
+        ):
+            if given not in known:
+                raise InputError(f"unknown {name} '{given}': choose one of {', '.join(known)}")
+        if by_group and (self.of, self.scope) != ("units", "layer"):
+            raise InputError("shares by group are of units, layer by layer: leave of= and scope=")
+        if not callable(self.criterion) and self.criterion not in CRITERIA:
+            raise InputError(
+                f"unknown criterion '{self.criterion}': choose one of {', '.join(CRITERIA)}, or "
+                "give a function"
+            )
+        if self.multiple < 1 or self.samples < 1:
+            raise InputError("multiple and samples must be at least 1")
+
+    def requires(self, model: Model) -> None:
+        if model.quantized:
+            raise StepError("the model is quantized already: prune the float model, then quantize")
+
+    def plan(self, model: Model, data: Data | None) -> PrunePlan:
+        coupling = analyse(model.graph, shapes(model.graph, model.signature, SEEN))
+        if not coupling.groups:
+            why = "; ".join(f"{name}: {reason}" for name, reason in coupling.frozen.items())
+            raise StepError(f"nothing in this model can be cut ({why})")
+        shares, skipped = self._shares(coupling)
+        scores = self._scores(model, coupling, data)
+        budget = Budget(coupling, model.graph, scores, shares, self.multiple)
+        amount = None if isinstance(self.amount, Mapping) else self.amount
+        units = budget.choose(amount, self.of, self.scope)
+        return PrunePlan(
+            tuple(
+                GroupCut(
+                    g.name, g.size, tuple(map(int, units[g.name])),
+                    tuple(f"{m.parameter}[{m.axis}]" for m in g.members),
+                )
+                for g in coupling.groups
+                if len(units[g.name])
+            ),
+            *((budget.cost(of, {}), budget.cost(of, units)) for of in ("macs", "parameters")),
+            skipped | coupling.frozen,
+        )  # fmt: skip
+
+    def apply(self, model: Model, plan: PrunePlan) -> Model:
+        coupling = analyse(model.graph, shapes(model.graph, model.signature, SEEN))
+        sizes = {g.name: g.size for g in coupling.groups}
+        for row in plan.groups:
+            if sizes.get(row.group) != row.size:
+                raise StepError(f"the plan's group '{row.group}' is not one of this model's")
+            if len(row.units) >= row.size:
+                raise StepError(f"the group '{row.group}' would vanish: leave a unit of it")
+        units = {row.group: np.array(row.units, int) for row in plan.groups}
+        return Model(cut(model.module(), coupling, units), model.signature)
+
+    def _shares(self, coupling: Coupling) -> tuple[dict[str, float] | None, dict[str, str]]:
+        """The share of each group where they are given, and the groups left whole."""
+        names = [g.name for g in coupling.groups]
+        skipped = {n: "kept as asked" for p in self.keep for n in matching("keep", p, names)}
+        if not isinstance(self.amount, Mapping):
+            return {n: 0.0 if n in skipped else 1.0 for n in names}, skipped
+        given = {
+            name: share for pattern, share in self.amount.items()
+            for name in matching("amount", pattern, names)
+        }  # fmt: skip
+        return {n: 0.0 if n in skipped else given.get(n, 0.0) for n in names}, skipped
+
+    def _scores(self, model: Model, coupling: Coupling, data: Data | None) -> dict[str, np.ndarray]:
+        """One number for each unit of each group; those of groups are comparable.
+
+        Raises:
+            StepError: a criterion gives NaN or the wrong shape.
+        """
+        known = CRITERIA.get(self.criterion) if isinstance(self.criterion, str) else None
+        needs = known.needs if known else ""
+        if needs and data is None:
+            raise DataError(
+                f"the criterion '{self.criterion}' needs calibration samples: give data="
+            )
+        batches = self._batches(data) if needs else iter(())
+        scores = {}
+        for evidence in gather(model.graph, coupling, needs, batches, 0):
+            score = np.asarray((known.score if known else self.criterion)(evidence), np.float64)
+            called = self.criterion if known else getattr(self.criterion, "__name__", "criterion")
+            if score.shape != (evidence.size,):
+                raise StepError(
+                    f"{called} gives shape {score.shape} for the group '{evidence.group}' of "
+                    f"{evidence.size} units: give one number a unit"
+                )
+            if np.isnan(score).any():
+                raise StepError(f"{called} gives NaN for the group '{evidence.group}'")
+            comparable = known is not None and known.comparable
+            scores[evidence.group] = score if comparable else score / max(score.mean(), 1e-30)
+        return scores
+
+    def _batches(self, data: Data) -> Iterator[Batch]:
+        yield from data.require("calibration").subset(self.samples).batches(BATCH)

@@ -1,0 +1,83 @@
+"""Criteria against their equations."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from edgewise.math.importance import CRITERIA, Activity, Evidence, Slices
+
+
+def evidence(units: int = 5, seed: int = 0) -> Evidence:
+    torch.manual_seed(seed)
+    return Evidence(
+        "g",
+        (
+            Slices("a.weight", "weight", False, torch.randn(units, 6), torch.randn(3, units, 6)),
+            Slices("bn.weight", "scale", False, torch.randn(units, 1), torch.randn(3, units, 1)),
+            Slices("bn.bias", "other", False, torch.randn(units, 1)),
+            Slices("b.weight", "weight", True, torch.randn(units, 4), torch.randn(3, units, 4)),
+        ),
+        Activity(torch.rand(units), torch.rand(units)),
+        seed,
+    )
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_one_number_a_unit_that_follows_the_unit(name):
+    whole = evidence()
+    score = CRITERIA[name].score(whole)
+    assert score.shape == (5,) and torch.isfinite(score).all() and (score >= 0).all()
+    if name == "random":
+        return
+    turned = torch.tensor([3, 1, 4, 0, 2])
+    other = Evidence(
+        "g",
+        tuple(
+            Slices(
+                s.parameter, s.kind, s.summed, s.values[turned],
+                None if s.gradients is None else s.gradients[:, turned],
+            )
+            for s in whole.slices
+        ),
+        Activity(whole.activity.total[turned], whole.activity.zeros[turned]),
+    )  # fmt: skip
+    torch.testing.assert_close(CRITERIA[name].score(other), score[turned])
+
+
+def test_whole_groups_are_scored():
+    a, b = evidence(), evidence(seed=1)
+    mixed = Evidence("g", (*a.slices[:3], b.slices[3]))
+    for name in ("l1", "l2", "lamp"):
+        score = CRITERIA[name].score
+        assert not torch.equal(score(a), score(mixed))
+
+
+def test_taylor_is_the_change_of_a_linear_loss():
+    found = evidence()
+    (row,) = [r for r in found.weights if not r.summed]
+    gradient = row.gradients.sum(0)
+    for unit, score in enumerate(CRITERIA["taylor"].score(found)):
+        without = row.values.clone()
+        without[unit] = 0
+        change = (gradient * row.values).sum() - (gradient * without).sum()
+        assert score == pytest.approx(abs(change.item()), rel=1e-5)
+
+
+def test_the_geometric_median_goes_first():
+    angles = torch.linspace(0, 6.28, 9)[:-1]
+    points = torch.cat([torch.stack([angles.cos(), angles.sin()], 1), torch.zeros(1, 2)])
+    found = Evidence("g", (Slices("w", "weight", False, points),))
+    assert CRITERIA["fpgm"].score(found).argmin() == 8
+
+
+def test_lamp_gives_the_strongest_unit_one():
+    score = CRITERIA["lamp"].score(evidence())
+    assert score.max() == 1
+    assert score.argsort().equal(CRITERIA["l2"].score(evidence()).argsort())
+
+
+def test_draws_are_repeatable():
+    score = CRITERIA["random"].score
+    assert torch.equal(score(evidence(seed=3)), score(evidence(seed=3)))
+    assert not torch.equal(score(evidence(seed=3)), score(evidence(seed=4)))
