@@ -466,9 +466,8 @@ def _zero_points(s: Sketch) -> Tensor:
     y = s.op("conv", x, weight(8, 3, 3, 3), s.parameter(8), groups=1, **window)
     z = s.op("conv", y, weight(8, 1, 3, 3), s.parameter(8), groups=8, **window)
     z = s.op("add", y, z, clamp=NO_CLAMP)
-    z = s.op(
-        "reshape", s.op("conv", z, weight(2, 8, 3, 3), None, groups=1, **window), shape=(1, 128)
-    )
+    z = s.op("conv", z, weight(2, 8, 3, 3), None, groups=1, **window)
+    z = s.op("reshape", z, shape=(1, 128))
     return s.op("linear", z, weight(64, 128), s.parameter(64), clamp=NO_CLAMP)
 
 

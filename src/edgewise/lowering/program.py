@@ -12,9 +12,9 @@ What holds for every Program:
   a `Quant`, or none has. ``quantize`` and ``dequantize`` stand explicitly at the borders.
 * Activations are quantized to int8 per tensor, range [-128, 127]. Weights of ``conv`` and
   ``linear`` are quantized symmetrically (zero point 0, [-127, 127]) per output channel or per
-  tensor, and their `data` are then the integers. (Weights of old uint8 files have a zero point, per
-  tensor; `symmetric` is for runtimes without kernels for them.) A bias is float32; where the runtime wants
-  int32 its scale is ``input scale * weight scale``.
+  tensor, and their `data` are then the integers. (Weights of old uint8 files have a zero point,
+  per tensor; `symmetric` is for runtimes without kernels for them.) A bias is float32; where the
+  runtime wants int32 its scale is ``input scale * weight scale``.
 * ``reshape``, ``permute``, ``slice``, ``concat``, ``pad``, ``expand`` and ``max_pool`` move
   values and do not change them: quantized inputs and output share one scale and zero point.
 * A clamp (ReLU, ReLU6, hard-tanh) that follows ``conv``, ``linear``, ``add``, ``sub`` or ``mul``

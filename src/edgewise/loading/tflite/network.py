@@ -275,7 +275,8 @@ def real(integers: np.ndarray, grid: Grid) -> torch.Tensor:
         shape = [-1 if k == grid.axis else 1 for k in range(integers.ndim)]
         scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
     steps = (integers.astype(np.int32) - zero_point).astype(np.float32)
-    return torch.from_numpy(np.asarray(steps * scale, np.float32, order="C"))
+    with np.errstate(over="ignore"):  # infinity is refused with the name of the weight
+        return torch.from_numpy(np.asarray(steps * scale, np.float32, order="C"))
 
 
 def layer_name(tensor: str, fallback: str) -> str:

@@ -69,8 +69,9 @@ def bias_of(g: Network, x: Value, weight: Value, bias: Value | None) -> Value | 
         raise ModelError("it has a bias of integers and floats beside it")
     scale = np.asarray(grids[0].scale * grids[1].scale, np.float32)
     # A double holds the product of an int32 and a float exactly; it is rounded once.
-    real = bias.data.numpy().astype(np.float64) * scale
-    return g.weight(g.constant(torch.from_numpy(real.astype(np.float32))), [0], "bias")
+    with np.errstate(over="ignore"):  # infinity is refused with the name of the bias
+        real = (bias.data.numpy().astype(np.float64) * scale).astype(np.float32)
+    return g.weight(g.constant(torch.from_numpy(real)), [0], "bias")
 
 
 def convolved(
