@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -9,6 +10,7 @@ from fnmatch import fnmatch
 import torch
 from torch import Tensor, fx
 
+from ..capabilities import Capabilities, Support
 from ..data import Data, Split
 from ..errors import DataError, InputError, StepError
 from ..graph.canonical import FAKE_QUANTIZE, layer, shapes
@@ -17,10 +19,11 @@ from ..graph.placement import Placement, place
 from ..model import Model
 from ..step import Plan, Step
 from .grids import Range, WeightScales, activation_ranges, scales, weight_scales
+from .schemes import scheme_of
+from .weights import WeightPlan, apply_weights, plan_weights
 
 __all__ = ["Quantize", "QuantizePlan"]
 
-SCHEMES = ("int8",)
 BATCH = 8  # samples run at once: what flows between layers stays in the processor's caches
 
 
@@ -36,33 +39,62 @@ class QuantizePlan(Plan):
 
 @dataclass(frozen=True)
 class Quantize(Step):
-    """Static post-training quantization.
+    """Post-training quantization.
 
-    The result is the same float graph, batch-norm folded, with fake-quantize nodes in it:
-    weights symmetric per output channel in [-127, 127], activations affine per tensor in
-    [-128, 127], their ranges the least and largest value over the calibration samples.
+    The result is the same float graph, batch-norm folded, with fake-quantize nodes in it. For
+    ``"int8"``, weights symmetric per output channel in [-127, 127], activations affine per tensor
+    in [-128, 127], their ranges the least and largest value over the calibration samples. The
+    other schemes (`edgewise.compress.weights`) need no data.
 
     Attributes:
-        scheme: ``"int8"``.
+        scheme: ``"int8"``, ``"int8-dynamic"``, ``"int4-dynamic"``, ``"int8-weights"``,
+            ``"int4-weights"`` or ``"float16"``.
         samples: at most so many calibration samples are looked at.
         keep_float: layers to leave in float, as names or patterns (``"layer1.*"``).
+        target: what the runtime can take (`edgewise.capabilities`): the plan is made for its fast
+            kernels, refused where it has none, and warns where they are slower than float.
+        group: inputs that share one scale of a 4-bit weight; None for what the target likes best.
     """
 
     scheme: str = "int8"
     samples: int = 256
     keep_float: tuple[str, ...] = ()
+    target: Capabilities | None = None
+    group: int | None = None
 
     def __post_init__(self):
-        if self.scheme not in SCHEMES:
-            raise InputError(f"unknown scheme '{self.scheme}': choose one of {', '.join(SCHEMES)}")
+        grouped = scheme_of(self.scheme).grouped
+        if self.group is not None and (self.group < 1 or not grouped):
+            raise InputError(
+                f"group must be at least 1, and is for schemes of 4 bits: found {self.group} for "
+                f"'{self.scheme}'"
+            )
         if self.samples < 1:
             raise InputError(f"samples must be at least 1, found {self.samples}")
 
     def requires(self, model: Model) -> None:
         if model.quantized:
             raise StepError("the model is quantized already: start from the float model")
+        if self.target is None:
+            return
+        support = self.target.support(self.scheme)
+        if support.speed == "none":
+            raise StepError(f"{self.target.runtime} does not run '{self.scheme}': {support.reason}")
+        if self.group is not None and support.groups and self.group not in support.groups:
+            raise StepError(
+                f"{self.target.runtime} has no kernel for groups of {self.group}: choose one of "
+                f"{', '.join(map(str, support.groups))}"
+            )
+        if support.speed == "slow":
+            message = f"'{self.scheme}' is slower than float on {self.target.runtime}"
+            warnings.warn(f"{message}: {support.reason}", stacklevel=3)
 
-    def plan(self, model: Model, data: Data | None) -> QuantizePlan:
+    def plan(self, model: Model, data: Data | None) -> QuantizePlan | WeightPlan:
+        scheme = scheme_of(self.scheme)
+        if scheme.activations != "static":
+            module = fold(model.module())
+            kept = self._keeps_float(module)
+            return plan_weights(module, scheme, kept, self.group, self._support())
         if data is None:
             raise DataError("quantization needs calibration samples: give data=")
         calibration = data.require("calibration")
@@ -73,8 +105,10 @@ class Quantize(Step):
         weights = tuple(weight_scales(module, placement, scales(activations)))
         return QuantizePlan(self.scheme, activations, weights, placement.skipped)
 
-    def apply(self, model: Model, plan: QuantizePlan) -> Model:
+    def apply(self, model: Model, plan: QuantizePlan | WeightPlan) -> Model:
         module = fold(model.module())
+        if isinstance(plan, WeightPlan):
+            return Model(apply_weights(module, plan), model.signature)
         nodes = {node.name: node for node in module.graph.nodes}
         scale_of = scales(plan.activations)
         for row in plan.weights:
@@ -89,6 +123,9 @@ class Quantize(Step):
             grid = _register(module, row.weight, scale, 0)
             _insert(module, nodes[row.weight], [nodes[row.reader]], grid, (-127, 127, row.axis))
         return Model(module, model.signature)
+
+    def _support(self) -> Support | None:
+        return None if self.target is None else self.target.support(self.scheme)
 
     def _keeps_float(self, module: fx.GraphModule) -> frozenset[str]:
         """Names of the nodes that `keep_float` matches.

@@ -5,9 +5,9 @@ Networks for Efficient Integer-Arithmetic-Only Inference" (arXiv:1712.05877), eq
 
 `fake_quantize` is also the operator ``torch.ops.edgewise.fake_quantize``: the one way in which a
 Model's graph says that a value is quantized on a grid that is known beforehand;
-`fake_quantize_dynamic` takes the grid from the values themselves. aten's own ``fake_quantize_*`` are not used because
-they cannot be traced with gradients (``aten.fake_quantize_per_tensor_affine_cachemask`` has no
-meta kernel in torch 2.13).
+`fake_quantize_dynamic` takes the grid from the values themselves. aten's own ``fake_quantize_*``
+are not used because they cannot be traced with gradients
+(``aten.fake_quantize_per_tensor_affine_cachemask`` has no meta kernel in torch 2.13).
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def fake_quantize(
 ) -> Tensor:
     """`dequantize(quantize(x))`: the nearest value on the grid, as float32, shaped like `x`.
 
-    Shapes of scale and zero point as in `quantize`. The gradient with respect to `x` is 1 inside the range and 0 outside (the straight-through
-    estimator, Bengio et al. 2013, arXiv:1308.3432).
+    Shapes of scale and zero point as in `quantize`. The gradient with respect to `x` is 1 inside
+    the range and 0 outside (the straight-through estimator, Bengio et al. 2013, arXiv:1308.3432).
     """
     # Four passes in place; torch.fake_quantize_per_*_affine is not vectorised and takes ten times
     # as long.
