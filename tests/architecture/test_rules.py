@@ -15,7 +15,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 ROOT = SOURCE.parents[1]
 SDKS = {
     "onnxruntime": {"edge/runners/onnxruntime.py"},
-    "onnx": {"lowering/onnxruntime.py", "lowering/onnx_ops.py"},
+    "onnx": {"lowering/onnxruntime.py", "lowering/onnx_ops.py", "loading/onnx/file.py"},
     "openvino": {"edge/runners/openvino.py"},
     # The reader takes the schema of the file format from the package, nothing that runs.
     "ai_edge_litert": {

@@ -56,6 +56,8 @@ def canonical(module: fx.GraphModule) -> fx.GraphModule:
             copied.target, same = changed
             values.update(dict.fromkeys(same, copied))
         _switch_off_training(copied)
+        if copied.target is FAKE_QUANTIZE:
+            copied.args = (*copied.args, None)[:6]  # export leaves out a last argument of None
         copied.meta = {k: v for k, v in node.meta.items() if k == "nn_module_stack"}
     _flatten_output(graph)
     _rename(graph)

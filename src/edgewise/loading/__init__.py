@@ -15,10 +15,10 @@ from .normalize import normalized
 
 __all__ = ["load"]
 
-TAKES = "give an nn.Module, a .pt2 or .tflite file, or package.module:factory"
+TAKES = "give an nn.Module, a .pt2, .tflite or .onnx file, or package.module:factory"
 
 # A file's suffix -> the module of this folder that reads it, by its function `load_<module>`.
-DOORS = {".pt2": "pt2", ".tflite": "tflite"}
+DOORS = {".pt2": "pt2", ".tflite": "tflite", ".onnx": "onnx"}
 WITH_SIGNATURES = frozenset({"tflite"})
 
 
@@ -35,7 +35,7 @@ def load(
 
     Args:
         source: an `nn.Module`; a ``.pt2`` file, written by edgewise or by `torch.export.save`; a
-            ``.tflite`` file, float or quantized; ``"package.module:factory"``, called without
+            ``.tflite`` or ``.onnx`` file, float or quantized; ``"package.module:factory"``, called without
             arguments, for a module; or a Model.
         example: one input tensor (or a tuple of them), batch axis first; only its shape and dtype
             matter. Needed for a module.
