@@ -35,8 +35,8 @@ def load(
 
     Args:
         source: an `nn.Module`; a ``.pt2`` file, written by edgewise or by `torch.export.save`; a
-            ``.tflite`` or ``.onnx`` file, float or quantized; ``"package.module:factory"``, called without
-            arguments, for a module; or a Model.
+            ``.tflite`` or ``.onnx`` file, float or quantized; ``"package.module:factory"``, called
+            without arguments, for a module; or a Model.
         example: one input tensor (or a tuple of them), batch axis first; only its shape and dtype
             matter. Needed for a module.
         weights: a file with the module's state dict (``.pt``, ``.pth``, ``.th``, read without
