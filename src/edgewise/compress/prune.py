@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
 from ..data import Data
-from ..data.split import Batch
+from ..data.split import Split
 from ..errors import DataError, InputError, StepError
 from ..graph.axes import Coupling, analyse
 from ..graph.canonical import shapes
-from ..graph.surgery import cut
+from ..graph.surgery import Sizes, cut
 from ..math.importance import CRITERIA, Criterion
 from ..model import Model
 from ..step import Plan, Step
 from .budget import Budget
 from .evidence import gather
 from .names import matching
+from .reconstruct import reconstruct
 
 __all__ = ["GroupCut", "Prune", "PrunePlan"]
 
@@ -50,12 +52,14 @@ class PrunePlan(Plan):
 
     Attributes:
         macs, parameters: (before, after), the former for one sample.
+        samples: what the weights that are left are solved on, if they are.
     """
 
     groups: tuple[GroupCut, ...]
     macs: tuple[int, int]
     parameters: tuple[int, int]
     skipped: dict[str, str] = field(default_factory=dict)
+    samples: Split | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         """One line a group, then the totals."""
@@ -85,6 +89,7 @@ class Prune(Step):
         keep: groups to leave whole, as names or patterns.
         multiple: the widths that are left are multiples of this, where they were before.
         samples: at most so many calibration samples are looked at.
+        reconstruct: solve what is left anew, layer by layer, on the calibration samples.
     """
 
     amount: float | Mapping[str, float] = 0.3
@@ -94,6 +99,7 @@ class Prune(Step):
     keep: tuple[str, ...] = ()
     multiple: int = 1
     samples: int = 512
+    reconstruct: bool = False
 
     def __post_init__(self):
         by_group = isinstance(self.amount, Mapping)
@@ -141,6 +147,7 @@ class Prune(Step):
             ),
             *((budget.cost(of, {}), budget.cost(of, units)) for of in ("macs", "parameters")),
             skipped | coupling.frozen,
+            self._samples(data, "reconstruction") if self.reconstruct else None,
         )  # fmt: skip
 
     def apply(self, model: Model, plan: PrunePlan) -> Model:
@@ -152,7 +159,13 @@ class Prune(Step):
             if len(row.units) >= row.size:
                 raise StepError(f"the group '{row.group}' would vanish: leave a unit of it")
         units = {row.group: np.array(row.units, int) for row in plan.groups}
-        return Model(cut(model.module(), coupling, units), model.signature)
+        small = cut(model.module(), coupling, units)
+        if plan.samples is not None:
+            batches = [
+                tuple(map(torch.from_numpy, inputs)) for inputs, _ in plan.samples.batches(BATCH)
+            ]
+            reconstruct(small, model.graph, Sizes(coupling, coupling.gone(units)), batches)
+        return Model(small, model.signature)
 
     def _shares(self, coupling: Coupling) -> tuple[dict[str, float] | None, dict[str, str]]:
         """The share of each group where they are given, and the groups left whole."""
@@ -174,11 +187,9 @@ class Prune(Step):
         """
         known = CRITERIA.get(self.criterion) if isinstance(self.criterion, str) else None
         needs = known.needs if known else ""
-        if needs and data is None:
-            raise DataError(
-                f"the criterion '{self.criterion}' needs calibration samples: give data="
-            )
-        batches = self._batches(data) if needs else iter(())
+        batches = iter(())
+        if needs:
+            batches = self._samples(data, f"criterion '{self.criterion}'").batches(BATCH)
         scores = {}
         for evidence in gather(model.graph, coupling, needs, batches, 0):
             score = np.asarray((known.score if known else self.criterion)(evidence), np.float64)
@@ -194,5 +205,7 @@ class Prune(Step):
             scores[evidence.group] = score if comparable else score / max(score.mean(), 1e-30)
         return scores
 
-    def _batches(self, data: Data) -> Iterator[Batch]:
-        yield from data.require("calibration").subset(self.samples).batches(BATCH)
+    def _samples(self, data: Data | None, what: str) -> Split:
+        if data is None:
+            raise DataError(f"{what} needs calibration samples: give data=")
+        return data.require("calibration").subset(self.samples)

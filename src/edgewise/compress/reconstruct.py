@@ -1,0 +1,221 @@
+"""Reconstruction: what is left of a pruned Model's weights, solved anew without training.
+
+Layer by layer in the order of the graph, the weights are the least-squares solution that brings
+the layer's output, computed from the pruned network's own input, closest to the whole network's
+(He et al., "Channel Pruning for Accelerating Very Deep Neural Networks", arXiv:1707.06168,
+section 3.1). Where a residual sum follows, the layer also makes up for the error of the other
+branch. The mean that is left of the error goes into the bias, or the batch norm's mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx
+
+from ..graph.axes.elementwise import bound
+from ..graph.fold import batch_norm_affine, constant
+from ..graph.surgery import Sizes
+from ..math.least_squares import Normal
+
+__all__ = ["reconstruct"]
+
+aten = torch.ops.aten
+SOLVED = {aten.conv1d.default, aten.conv2d.default, aten.conv2d.padding, aten.linear.default}
+ROWS = 40  # at least so many rows are looked at for each input of a layer
+LEAST_ROWS = 20_000
+RIDGE = 1e-3
+
+Chunks = list[Tensor]
+
+
+def reconstruct(
+    small: fx.GraphModule,
+    whole: fx.GraphModule,
+    sizes: Sizes,
+    batches: Sequence[tuple[Tensor, ...]],
+) -> None:
+    """Solve the weights of `small` anew, in place.
+
+    The values of all samples that later layers still read are held in memory.
+
+    Args:
+        small: cut out of `whole`, with the same names of nodes.
+        sizes: what was cut.
+        batches: inputs.
+    """
+    with torch.no_grad():
+        _Pair(small, whole, sizes, batches).run()
+
+
+class _Values:
+    """The values of a graph over all batches, computed when they are asked for."""
+
+    def __init__(self, module: fx.GraphModule, batches: Sequence[tuple[Tensor, ...]]):
+        self.module = module
+        inputs = [n for n in module.graph.nodes if n.op == "placeholder"]
+        self.values = {n: [batch[i] for batch in batches] for i, n in enumerate(inputs)}
+        self.batches = len(batches)
+
+    def __call__(self, node: fx.Node) -> Chunks:
+        if node.op == "get_attr":
+            return [constant(self.module, node)] * self.batches
+        if node not in self.values:
+            for source in node.all_input_nodes:
+                self(source)
+            self.values[node] = [self._compute(node, i) for i in range(self.batches)]
+        return self.values[node]
+
+    def _compute(self, node: fx.Node, i: int) -> object:
+        def chunk(source: fx.Node) -> object:
+            return self(source)[i]
+
+        args = fx.map_arg(node.args, chunk)
+        return node.target(*args, **fx.map_arg(node.kwargs, chunk))
+
+    def forget(self, done: set[fx.Node]) -> None:
+        """Drop what only nodes that are done read."""
+        for node in [n for n in self.values if all(user in done for user in n.users)]:
+            del self.values[node]
+
+
+class _Pair:
+    def __init__(
+        self,
+        small: fx.GraphModule,
+        whole: fx.GraphModule,
+        sizes: Sizes,
+        batches: Sequence[tuple[Tensor, ...]],
+    ):
+        self.sizes = sizes
+        self.small, self.whole = _Values(small, batches), _Values(whole, batches)
+        self.named = {node.name: node for node in whole.graph.nodes}
+        self.traced = {node.name: node for node in sizes.coupling.values}
+        self.module = small
+
+    def run(self) -> None:
+        done: set[fx.Node] = set()
+        counted = {n for n in self.module.graph.nodes if n.op == "get_attr" and len(n.users) == 1}
+        for node in self.module.graph.nodes:
+            if node.target in SOLVED and node.args[1] in counted:
+                self._solve(node)
+            twin = self.named.get(node.name)
+            if node.op == "call_function":
+                self.small(node)
+                if twin is not None:
+                    self.whole(twin)
+            done |= {node, twin}
+            self.small.forget(done)
+            self.whole.forget(done)
+
+    def _kept(self, node: fx.Node, value: Tensor) -> Tensor:
+        """The whole network's value without the channels that are gone."""
+        for axis, ids in enumerate(self.sizes.coupling.values[self.traced[node.name]]):
+            if len(ids) == value.shape[axis]:
+                keep = self.sizes.kept(ids)
+                if not keep.all():
+                    value = value[(slice(None),) * axis + (torch.from_numpy(keep),)]
+        return value
+
+    def _solve(self, node: fx.Node) -> None:
+        weight = constant(self.module, node.args[1])
+        bias_node = node.args[2] if len(node.args) > 2 else None
+        bias = constant(self.module, bias_node)
+        norm = _only_user(node, aten.batch_norm.default)
+        groups = node.args[6] if len(node.args) > 6 else 1
+        each = weight.flatten(1).reshape(groups, -1, weight[0].numel())
+        normal = Normal(groups, each.shape[2], each.shape[1])
+        generator = torch.Generator().manual_seed(0)
+        xs, targets = self.small(node.args[0]), self._targets(node, norm)
+        rows = sum(t.numel() for t in targets) // weight.shape[0]
+        share = min(1.0, max(LEAST_ROWS, ROWS * each.shape[2]) / max(rows, 1))
+        for x, target in zip(xs, targets, strict=True):
+            normal.add(*_rows(node, weight.shape[2:], x, target, groups, share, generator))
+        intercept = bias is not None or norm is not None
+        solved, shift = normal.solve(each, RIDGE, intercept)
+        weight.copy_(solved.reshape(weight.shape))
+        if bias is not None:
+            bias.copy_(shift.flatten())
+        elif norm is not None:
+            constant(self.module, norm.args[3]).sub_(shift.flatten().float())
+
+    def _targets(self, node: fx.Node, norm: fx.Node | None) -> Chunks:
+        """What the layer should give: the whole network's output, less what a sum adds wrongly."""
+        original = self.named[node.name]
+        wanted = [self._kept(original, v) for v in self.whole(original)]
+        last = norm or node
+        total = _only_user(last, aten.add.Tensor)
+        if total is not None and all(isinstance(a, fx.Node) for a in total.args[:2]):
+            other = total.args[0] if total.args[1] is last else total.args[1]
+            twin = self.named.get(other.name)
+            if twin is not None and other is not last and not _reads(other, node):
+                gain = torch.ones(()) if norm is None else _gain(self.module, norm)
+                safe = gain.abs() > 1e-2 * gain.abs().max()
+                factor = torch.where(safe, 1 / gain, 0.0)
+                if norm is not None:
+                    factor = factor.reshape(-1, *[1] * (wanted[0].ndim - 2))
+                wanted = [
+                    want + factor * (self._kept(twin, a) - b)
+                    for want, a, b in zip(wanted, self.whole(twin), self.small(other), strict=True)
+                ]
+        return wanted
+
+
+def _reads(node: fx.Node, source: fx.Node) -> bool:
+    """Whether a value depends on another."""
+    seen, stack = set(), [node]
+    while stack:
+        at = stack.pop()
+        if at is source:
+            return True
+        if at not in seen:
+            seen.add(at)
+            stack += at.all_input_nodes
+    return False
+
+
+def _gain(module: fx.GraphModule, norm: fx.Node) -> Tensor:
+    return batch_norm_affine(module, norm)[0].float()
+
+
+def _only_user(node: fx.Node, target: object) -> fx.Node | None:
+    users = list(node.users)
+    return users[0] if len(users) == 1 and users[0].target is target else None
+
+
+def _rows(
+    node: fx.Node,
+    kernel: Sequence[int],
+    x: Tensor,
+    y: Tensor,
+    groups: int,
+    share: float,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Inputs (rows, groups, n) and outputs (rows, groups, m) of a layer, a share of all rows."""
+    if node.target is aten.linear.default:
+        x, y = x.reshape(-1, 1, x.shape[-1]), y.reshape(-1, 1, y.shape[-1])
+        keep = torch.rand(len(x), generator=generator) < share
+        return x[keep], y[keep]
+    a = bound(node)
+    kernel, stride, dilation = list(kernel), list(a["stride"]), list(a["dilation"])
+    padding = a["padding"]
+    if x.ndim == 3:  # a signal is an image of one line
+        x, y = x.unsqueeze(2), y.unsqueeze(2)
+        kernel, stride, dilation = [1, *kernel], [1, *stride], [1, *dilation]
+        padding = padding if isinstance(padding, str) else [0, *padding]
+    if isinstance(padding, str):
+        total = [d * (k - 1) * (padding == "same") for d, k in zip(dilation, kernel, strict=True)]
+        x = F.pad(x, [v for t in reversed(total) for v in (t // 2, t - t // 2)])
+        padding = [0, 0]
+    columns = F.unfold(x, kernel, dilation, padding, stride)  # (n, channels * kernel, places)
+    y = y.flatten(2)
+    keep = torch.rand(y.shape[2], generator=generator) < share
+    keep[torch.randint(len(keep), (1,), generator=generator)] = True
+    columns, y = (v[:, :, keep].permute(0, 2, 1) for v in (columns, y))
+    return (
+        columns.reshape(-1, groups, columns.shape[2] // groups),
+        y.reshape(-1, groups, y.shape[2] // groups),
+    )
