@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from torch import Tensor, fx
 
 from .edge.runners import RUNTIMES
+from .graph.axes import analyse
 from .graph.canonical import FAKE_QUANTIZE, layer, shapes
 from .graph.cost import macs
 from .lowering.refusals import Refusals, refusals
 from .model import Model
 from .record import Signature
 
-__all__ = ["Inspection", "LayerCost", "inspect"]
+__all__ = ["GroupSize", "Inspection", "LayerCost", "inspect"]
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,26 @@ class LayerCost:
 
 
 @dataclass(frozen=True)
+class GroupSize:
+    """Channels, heads or neurons that `Prune` can cut.
+
+    Attributes:
+        group: the layer that makes them.
+        units: how many there are.
+        axes: the axes of weights that are cut with them, as ``name[axis]``.
+    """
+
+    group: str
+    units: int
+    axes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Inspection:
     """A Model's layers and totals; `bytes` counts weights at their precision, without headers.
 
-    `runtimes` says for each runtime which layers it cannot take.
+    `runtimes` says for each runtime which layers it cannot take; `groups` what moves together,
+    and `uncut` which layers keep their width, with the reason; both are empty when quantized.
     """
 
     signature: Signature
@@ -53,6 +70,8 @@ class Inspection:
     macs: int
     bytes: int
     runtimes: tuple[Refusals, ...]
+    groups: tuple[GroupSize, ...]
+    uncut: dict[str, str]
 
 
 def inspect(model: Model, runtimes: Iterable[str] = tuple(RUNTIMES)) -> Inspection:
@@ -64,6 +83,7 @@ def inspect(model: Model, runtimes: Iterable[str] = tuple(RUNTIMES)) -> Inspecti
     module = model.graph
     known = shapes(module, model.signature, 1)
     rows = tuple(row for node in module.graph.nodes if (row := _layer(node, known)) is not None)
+    groups, uncut = ((), {}) if model.quantized else _groups(model)
     return Inspection(
         model.signature,
         rows,
@@ -71,7 +91,18 @@ def inspect(model: Model, runtimes: Iterable[str] = tuple(RUNTIMES)) -> Inspecti
         sum(r.macs for r in rows),
         sum(r.bytes for r in rows),
         refusals(model, runtimes),
+        groups,
+        uncut,
     )
+
+
+def _groups(model: Model) -> tuple[tuple[GroupSize, ...], dict[str, str]]:
+    coupling = analyse(model.graph, shapes(model.graph, model.signature, 3))
+    rows = tuple(
+        GroupSize(g.name, g.size, tuple(f"{m.parameter}[{m.axis}]" for m in g.members))
+        for g in coupling.groups
+    )
+    return rows, coupling.frozen
 
 
 def _layer(node: fx.Node, known: dict[fx.Node, object]) -> LayerCost | None:

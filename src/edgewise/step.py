@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, final
 
@@ -51,15 +52,20 @@ class Step(ABC):
         """The Model with the plan carried out (`Model.of` without an event)."""
 
     @final
-    def __call__(self, model: Model, data: Any = None) -> Model:
+    def __call__(
+        self, model: Model, data: Any = None, *, show: Callable[[Plan], None] | None = None
+    ) -> Model:
         """A new Model; `model` itself is never changed.
 
         Args:
             data: anything that `edgewise.load_data` takes.
+            show: is called with the plan before anything is changed.
         """
         self.requires(model)
         data = None if data is None else as_data(data, signature=model.signature)
         plan = self.plan(model, data)
+        if show is not None:
+            show(plan)
         result = self.apply(model, plan)
         if result is model or result.graph is model.graph:
             raise StepError(f"{type(self).__name__}.apply must return a new Model")

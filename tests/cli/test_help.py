@@ -8,7 +8,7 @@ from importlib import metadata
 
 import pytest
 
-COMMANDS = ("doctor", "inspect", "quantize", "lower", "measure", "report", "demo")
+COMMANDS = ("doctor", "inspect", "quantize", "lower", "prune", "measure", "report", "demo")
 # What takes long to import; rich alone takes as long as all the rest.
 HEAVY = ("torch", "rich", "numpy.random", "scipy", "polars", "jinja2", "onnxruntime", "openvino")
 

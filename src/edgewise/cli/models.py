@@ -21,7 +21,7 @@ def inspect(
         Option(metavar="RUNTIME", help="Ask this one whether it takes the model; default: all."),
     ] = None,
 ) -> Answer:
-    """Layers, parameters, operations, and what each runtime cannot take."""
+    """Layers, costs, what can be pruned, what each runtime takes."""
     from .. import inspect
     from ..edge.runners import RUNTIMES
     from ..reporting import terminal

@@ -68,7 +68,21 @@ def inspection(found: Inspection) -> RenderableType:
         f"{count_text(found.macs)} multiply-accumulates a sample"
     )
     parts = [_signature_lines(found), Text(), rows, Text(), totals]
+    if found.groups:
+        parts += [Text(), _groups(found)]
     return Group(*parts, *([Text(), _takers(found)] if found.runtimes else []))
+
+
+def _groups(found: Inspection) -> RenderableType:
+    """What can be pruned, and what cannot."""
+    rows = _table("group", "units>", "cut with them")
+    for row in found.groups:
+        more = len(row.axes) - 3
+        ties = ", ".join(row.axes[:3]) + (f" and {more} more" if more > 0 else "")
+        rows.add_row(_plain(row.group), str(row.units), _plain(ties))
+    for layer, reason in found.uncut.items():
+        rows.add_row(_plain(layer), "–", _plain(f"cannot be cut: {reason}"))
+    return rows
 
 
 def _takers(found: Inspection) -> RenderableType:

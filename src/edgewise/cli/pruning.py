@@ -1,0 +1,89 @@
+"""The command that prunes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from ..errors import InputError
+from .app import Answer, command, working
+from .options import DataOptions, ModelOptions, PixelOptions, number, output_file
+
+__all__ = ["prune"]
+
+
+@command
+def prune(
+    model: ModelOptions,
+    data: DataOptions,
+    pixels: PixelOptions,
+    output: Annotated[
+        Path, Option("--output", "-o", metavar="OUT.pt2", help="Where the pruned model goes.")
+    ],
+    amount: Annotated[
+        list[str] | None,
+        Option(
+            metavar="SHARE|GROUP=SHARE",
+            help="What to take off, in [0, 1), of all groups or of one; repeatable. Default: 0.3.",
+        ),
+    ] = None,
+    of: Annotated[str, Option(help="What the share is of: units, macs or parameters.")] = "units",
+    scope: Annotated[
+        str, Option(help="layer: of each group the same; global: the least important of all.")
+    ] = "layer",
+    criterion: Annotated[
+        str,
+        Option(
+            metavar="NAME",
+            help="l1, l2, random, bn_scale, fpgm, lamp, taylor, gradient, fisher, activation or "
+            "apoz.",
+        ),
+    ] = "l1",
+    keep: Annotated[
+        list[str] | None,
+        Option(metavar="GROUP", help="A group to leave whole, or a pattern; repeatable."),
+    ] = None,
+    multiple: Annotated[int, Option(metavar="N", help="Leave widths that N divides.")] = 1,
+    samples: Annotated[int, Option(metavar="N", help="The most samples to look at.")] = 512,
+    reconstruct: Annotated[
+        bool, Option("--reconstruct", help="Solve what is left anew, on the data.")
+    ] = False,
+) -> Answer:
+    """Cut channels, heads and neurons out of it.
+
+    The plan is printed on standard error before anything is cut; `inspect` lists the groups.
+    """
+    from .. import Prune
+    from ..reporting import terminal
+    from ..reporting.written import Written
+
+    output_file(output, model.model)
+    step = Prune(
+        _amount(amount), of, scope, criterion, tuple(keep or ()), multiple, samples, reconstruct
+    )
+    whole = model.open(pixels)
+    given = data.open(whole.signature, pixels, samples)
+    with working("pruning"):
+        small = step(whole, given, show=lambda plan: print(plan, file=sys.stderr))
+    small.save(output)
+    made = Written.model(output, small.lineage)
+    return Answer(made, lambda: terminal.written(made))
+
+
+def _amount(given: list[str] | None) -> float | dict[str, float]:
+    """One share, or shares by group.
+
+    Raises:
+        InputError: both kinds, or several of the first.
+    """
+    if not given:
+        return 0.3
+    pairs = [text.rpartition("=") for text in given]
+    if all(name for name, _, _ in pairs):
+        return {name: number("--amount", share) for name, _, share in pairs}
+    if len(pairs) > 1:
+        raise InputError("give --amount once as SHARE, or for each group as GROUP=SHARE")
+    return number("--amount", given[0])
