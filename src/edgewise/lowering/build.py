@@ -126,12 +126,13 @@ def _constants(emit: Emit, value: object, name: str) -> object:
 
 def _fake(emit: Emit, node: fx.Node, arguments: list) -> Tensor:
     x, scale, zero_point, quant_min, quant_max, axis = arguments
-    grid = Quant(scale.data, zero_point.data, "int8", axis)
+    dtype = "int8" if quant_min >= -128 and quant_max <= 127 else "int16"
+    grid = Quant(scale.data, zero_point.data, dtype, axis)
     if x.data is not None:
         integers = quantize(
             torch.from_numpy(x.data), *map(_real, (scale, zero_point)), quant_min, quant_max, axis
         )
-        return Tensor(x.name, x.shape, "float32", grid, integers.to(torch.int8).numpy())
+        return Tensor(x.name, x.shape, "float32", grid, integers.numpy().astype(dtype))
     output = Tensor(node.name, x.shape, "float32", grid)
     emit.ops.append(Op(FAKE, (x,), output, {}, layer(node)))
     return output

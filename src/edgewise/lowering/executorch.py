@@ -198,6 +198,12 @@ class _Writer:
         """Append one operator, quantized or not."""
         graph, out = self.graph, op.output
         graph.layer = op.layer or out.name
+        for tensor in (*op.inputs, out):
+            if tensor is not None and tensor.quant is not None and tensor.quant.dtype != "int8":
+                raise UnsupportedOperator(
+                    f"executorch takes int8, found {tensor.quant.dtype} at {op.kind} "
+                    f"'{graph.layer}': quantize that layer to int8"
+                )
         if op.kind in ("quantize", "dequantize"):
             value = self.real(op.inputs[0])
         else:

@@ -16,13 +16,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..errors import UnsupportedOperator
 from ..record import Signature, TensorSpec
 from .litert_graph import Graph, Value
 from .litert_ops import KERNELS
 from .program import VALUE_PRESERVING, Op, Program, Tensor
 from .strides import Frame, channels_last, complete
-from .symmetric import symmetric, weights_with_zero_points
+from .symmetric import WEIGHTED, symmetric, weights_with_zero_points
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +33,11 @@ __all__ = ["check", "to_tflite", "write"]
 
 # Kinds whose output is never negative.
 NEVER_NEGATIVE = frozenset({"sigmoid", "hardsigmoid", "softmax", "softplus", "exp", "abs", "sqrt"})
+
+# Kinds with kernels for int16, of those whose kernels for int8 are used.
+WIDE = frozenset(
+    {"conv", "linear", "add", "max_pool", "mean", "concat", "pad", "slice", "reshape", "permute"}
+)
 
 
 def write(
@@ -121,11 +128,26 @@ def written(g: Graph, op: Op, values: Sequence[Value | None]) -> Value:
     """The output of an operator, in float between DEQUANTIZE and QUANTIZE where it has to be."""
     kernel = KERNELS[op.kind]
     quant = op.output.quant
-    if quant is None or op.kind == "quantize" or kernel.integers(op):
+    if quant is None or op.kind == "quantize" or (kernel.integers(op) and _has_kernel(op)):
         return kernel.write(g, op, *values)
     values = [None if v is None else g.dequantized(v) for v in values]
     op = replace(op, output=replace(op.output, quant=None))
     return g.quantized(kernel.write(g, op, *values), quant)
+
+
+def _has_kernel(op: Op) -> bool:
+    """Whether TFLite has a kernel of the operator for integers of this width."""
+    widths = {t.quant.dtype for t in op.inputs if t is not None and t.data is None}
+    if op.output.quant.dtype == "int8" and widths <= {"int8"}:
+        return True
+    constants = [t for t in op.inputs[:2] if t is not None and t.data is not None]
+    return (
+        widths == {op.output.quant.dtype}
+        and op.kind in WIDE
+        and (op.kind in WEIGHTED or not constants)
+        and not op.attrs.get("value")
+        and op.attrs.get("mode", "constant") == "constant"
+    )
 
 
 def least(op: Op, values: Sequence[Value | None]) -> float:
@@ -135,7 +157,8 @@ def least(op: Op, values: Sequence[Value | None]) -> float:
     if op.kind in NEVER_NEGATIVE:
         bounds.append(0.0)
     if quant is not None:
-        bounds.append(float(quant.scale * (-128.0 - quant.zero_point)))
+        lowest = float(np.iinfo(quant.dtype).min)
+        bounds.append(float(quant.scale * (lowest - quant.zero_point)))
     elif op.kind in VALUE_PRESERVING:
         bounds.append(min(v.least for v in values))
     return max(bounds)

@@ -45,6 +45,7 @@ ACTIVATIONS = {
 }
 
 FUSING = frozenset({"ADD", "SUB", "MUL", "DIV"})  # of the operators on pairs, those with options
+SCALING = frozenset({"ADD", "SUB"})  # those with kernels of int16 for scales that are powers of two
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,6 +283,8 @@ class Graph:
         inputs = [self._operand(v, frame) for v in (a, b)]
         fused, rest = activation(clamp, quant)
         options = {"fusedActivationFunction": fused} if operator in FUSING else {}
+        if operator in SCALING and quant is not None and quant.dtype == "int16":
+            options["potScaleInt16"] = False  # the kernel for any scale
         y = self.emit(operator, inputs, shape, frame, quant, leader.dtype, features, **options)
         return y if rest is None else self.clamped(y, rest)
 
@@ -351,8 +354,9 @@ def activation(
 def _limits(clamp: tuple[float, float], quant: Quant | None) -> tuple[float, float]:
     if quant is None:
         return clamp
+    ends = np.iinfo(quant.dtype)
     low, high = (
-        np.clip(np.rint(limit / np.float64(quant.scale)) + quant.zero_point, -128, 127)
+        np.clip(np.rint(limit / np.float64(quant.scale)) + quant.zero_point, ends.min, ends.max)
         for limit in clamp
     )
     return float(low), float(high)

@@ -113,15 +113,17 @@ def filter_of(g: Graph, weight: Value, order: Frame) -> Value:
 def bias_of(g: Graph, x: Value, weight: Value, bias: Value | None, outputs: int) -> Value:
     """The bias, zeros if there is none: XNNPACK takes no convolution without.
 
-    On integers it is int32 with scale ``x's * weight's``, that of the sums it is added to.
+    On integers it is int32, beside int16 inputs int64, with scale ``x's * weight's``, that of the
+    sums it is added to.
     """
     bias = bias or g.constant(np.zeros(outputs, np.float32))
     if x.quant is None:
         return g.arranged(bias, (0,))
     scale = np.asarray(x.quant.scale * weight.quant.scale, np.float32)
     sums = np.rint(bias.data.astype(np.float64) / scale)
-    integers = sums.clip(-LARGEST_SUM, LARGEST_SUM).astype(np.int32)
-    quant = Quant(scale, np.zeros(scale.shape, np.int32), "int32", 0 if scale.ndim else None)
+    dtype, most = ("int64", 2.0**62) if x.quant.dtype == "int16" else ("int32", LARGEST_SUM)
+    integers = sums.clip(-most, most).astype(dtype)
+    quant = Quant(scale, np.zeros(scale.shape, np.int32), dtype, 0 if scale.ndim else None)
     return g.arranged(g.constant(integers, quant), (0,))
 
 
@@ -159,7 +161,9 @@ def padded(
     shape = tuple(n + sum(pair) for n, pair in zip(x.held, pairs, strict=True))
     if not lowest:
         return g.emit("PAD", [x, g.numbers(pairs)], shape, HELD, x.quant), "VALID"
-    number = np.array([-128], np.int8) if x.quant else np.array([-np.inf], np.float32)
+    number = np.array([-np.inf], np.float32)
+    if x.quant:
+        number = np.array([np.iinfo(x.quant.dtype).min], x.quant.dtype)
     value = g.arranged(g.constant(number, x.quant), (0,))
     return g.emit("PADV2", [x, g.numbers(pairs), value], shape, HELD, x.quant), "VALID"
 

@@ -10,7 +10,8 @@ What holds for every Program:
 * Axes are as in the Model (NCHW for images); a lowering that lays out anew does so itself.
 * An operator is quantized as a whole or not at all: either all its activations, in and out, have
   a `Quant`, or none has. ``quantize`` and ``dequantize`` stand explicitly at the borders.
-* Activations are quantized to int8 per tensor, range [-128, 127]. Weights of ``conv`` and
+* Activations are quantized to int8 per tensor, range [-128, 127], or to int16 (LiteRT alone takes
+  those: symmetric, beside int8 weights). Weights of ``conv`` and
   ``linear`` are quantized symmetrically (zero point 0, [-127, 127]) per output channel or per
   tensor, and their `data` are then the integers. (Weights of old uint8 files have a zero point,
   per tensor; `symmetric` is for runtimes without kernels for them.) A bias is float32; where the
@@ -111,7 +112,7 @@ class Quant:
     Attributes:
         scale: float32, shape () per tensor or (channels,) along `axis`.
         zero_point: int32, the same shape.
-        dtype: ``"int8"`` (the widths to come: ``"int4"``, ``"int16"``).
+        dtype: ``"int8"`` or, of activations, ``"int16"`` (a width to come: ``"int4"``).
         axis: the channel axis, None per tensor.
     """
 

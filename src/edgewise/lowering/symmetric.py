@@ -10,7 +10,7 @@ import numpy as np
 from .build import dequantized
 from .program import Op, Program, Tensor
 
-__all__ = ["symmetric", "weights_with_zero_points"]
+__all__ = ["WEIGHTED", "symmetric", "weights_with_zero_points"]
 
 WEIGHTED = frozenset({"conv", "conv_transpose", "linear"})
 

@@ -40,16 +40,18 @@ def _plain(options: str, since: str, int8: tuple[int, str] | None = None, **more
 V2 = (2, "1.14.0")
 OPERATORS: dict[str, Row] = {
     "ABS": _plain("AbsOptions", "1.13.0"),
-    "ADD": _plain("AddOptions", "1.5.0", V2, int64=(4, "2.6.0")),
+    "ADD": _plain("AddOptions", "1.5.0", V2, int64=(4, "2.6.0"), int16=(3, "2.4.0")),
     "AVERAGE_POOL_2D": _plain("Pool2DOptions", "1.5.0"),
     "BATCH_MATMUL": _plain("BatchMatMulOptions", "2.3.0", (2, "2.3.0")),
     "BROADCAST_TO": Row("BroadcastToOptions", {"": (2, "2.5.0")}),
     "CAST": _plain("CastOptions", "1.5.0"),
-    "CONCATENATION": _plain("ConcatenationOptions", "1.5.0", V2),
-    "CONV_2D": _plain("Conv2DOptions", "1.5.0", (3, "1.14.0"), groups=(6, "2.9.0")),
+    "CONCATENATION": _plain("ConcatenationOptions", "1.5.0", V2, int16=(3, "2.3.0")),
+    "CONV_2D": _plain(
+        "Conv2DOptions", "1.5.0", (3, "1.14.0"), groups=(6, "2.9.0"), int16=(4, "2.3.0")
+    ),
     "COS": _plain("CosOptions", "1.14.0"),
     "DEPTHWISE_CONV_2D": _plain(
-        "DepthwiseConv2DOptions", "1.5.0", (3, "1.14.0"), dilated=(2, "1.12.0")
+        "DepthwiseConv2DOptions", "1.5.0", (3, "1.14.0"), dilated=(2, "1.12.0"), int16=(5, "2.3.0")
     ),
     "DEQUANTIZE": _plain("DequantizeOptions", "1.13.1", V2, float16=(3, "1.15.0")),
     "DIV": _plain("DivOptions", "1.6.0", rank5=(2, "2.3.0")),
@@ -57,7 +59,11 @@ OPERATORS: dict[str, Row] = {
     "EXP": _plain("ExpOptions", "1.7.0"),
     "FLOOR": _plain("", "1.9.0"),
     "FULLY_CONNECTED": _plain(
-        "FullyConnectedOptions", "1.5.0", (4, "1.14.0"), keep_num_dims=(5, "2.0.0")
+        "FullyConnectedOptions",
+        "1.5.0",
+        (4, "1.14.0"),
+        keep_num_dims=(5, "2.0.0"),
+        int16=(7, "2.3.0"),
     ),
     "GATHER": _plain("GatherOptions", "1.6.0"),
     "GELU": _plain("GeluOptions", "2.9.0"),
@@ -67,13 +73,13 @@ OPERATORS: dict[str, Row] = {
     "LOGISTIC": _plain("", "1.14.0", V2),
     "LOG_SOFTMAX": _plain("LogSoftmaxOptions", "1.14.0"),
     "MAXIMUM": _plain("MaximumMinimumOptions", "1.14.0", rank5=(3, "2.3.0")),
-    "MAX_POOL_2D": _plain("Pool2DOptions", "1.5.0", V2),
-    "MEAN": _plain("ReducerOptions", "1.6.0", V2),
+    "MAX_POOL_2D": _plain("Pool2DOptions", "1.5.0", V2, int16=(3, "2.3.0")),
+    "MEAN": _plain("ReducerOptions", "1.6.0", V2, int16=(3, "2.4.0")),
     "MINIMUM": _plain("MaximumMinimumOptions", "1.14.0", rank5=(3, "2.3.0")),
     "MIRROR_PAD": _plain("MirrorPadOptions", "1.13.1", (2, "2.3.0")),
     "MUL": _plain("MulOptions", "1.5.0", V2, int64=(5, "2.6.0"), upscaling=(3, "1.15.0")),
     "NEG": _plain("NegOptions", "1.9.0"),
-    "PAD": _plain("PadOptions", "1.5.0", V2, rank5=(4, "2.6.0")),
+    "PAD": _plain("PadOptions", "1.5.0", V2, rank5=(4, "2.6.0"), int16=(3, "2.4.0")),
     "PADV2": _plain("PadV2Options", "1.9.0", V2, rank5=(4, "2.6.0")),
     "POW": _plain("PowOptions", "1.10.0"),
     "QUANTIZE": _plain("QuantizeOptions", "1.14.0"),
@@ -87,13 +93,15 @@ OPERATORS: dict[str, Row] = {
     "RESIZE_NEAREST_NEIGHBOR": _plain("ResizeNearestNeighborOptions", "1.13.1"),
     "RSQRT": _plain("", "1.10.0"),
     "SIN": _plain("", "1.9.0"),
-    "SLICE": _plain("SliceOptions", "1.14.0", V2, rank5=(5, "2.5.0")),
+    "SLICE": _plain("SliceOptions", "1.14.0", V2, rank5=(5, "2.5.0"), int16=(4, "2.4.0")),
     "SOFTMAX": _plain("SoftmaxOptions", "1.5.0"),
     "SQRT": _plain("", "1.10.0"),
     "SUB": _plain("SubOptions", "1.6.0", V2, int64=(4, "2.4.0"), rank5=(3, "2.3.0")),
     "SUM": _plain("ReducerOptions", "1.10.0"),
     "TANH": _plain("", "1.14.0", V2),
-    "TRANSPOSE": _plain("TransposeOptions", "1.6.0", V2, rank5=(4, "2.3.0"), rank6=(6, "2.12.0")),
+    "TRANSPOSE": _plain(
+        "TransposeOptions", "1.6.0", V2, rank5=(4, "2.3.0"), rank6=(6, "2.12.0"), int16=(5, "2.4.0")
+    ),
     "TRANSPOSE_CONV": _plain(
         "TransposeConvOptions", "1.9.0", bias=(3, "2.3.0"), activation=(4, "2.13.0")
     ),

@@ -5,7 +5,8 @@
     y = net.operator("MEAN", [x, net.constant(np.int32([1, 2]))], "ReducerOptions", keepDims=True)
     net.write(path, y)
 
-Shapes of what operators give are left to LiteRT, which works them out when it opens the file.
+Shapes of what operators give may be left to LiteRT, which works them out when it opens the file;
+but XNNPACK takes only what has its shape in the file.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ class Made:
         dtype: str = "FLOAT32",
         grid: tuple | None = None,
         name: str = "",
+        shape: tuple[int, ...] = (1,),
         custom: str = "",
         **values: Any,
     ) -> int:
@@ -106,7 +108,9 @@ class Made:
         added = schema.OperatorT()
         added.opcodeIndex = len(self.model.operatorCodes) - 1
         added.inputs = inputs
-        added.outputs = [self.tensor((1,), dtype, None, grid, name)] if results is None else results
+        added.outputs = (
+            [self.tensor(shape, dtype, None, grid, name)] if results is None else results
+        )
         if options:
             table = getattr(schema, f"{options}T")()
             for field, value in values.items():

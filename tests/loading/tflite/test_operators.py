@@ -43,10 +43,11 @@ def case(
     CASES[name] = write, shape
 
 
-for unary in (
-    "ABS CEIL COS EXP FLOOR HARD_SWISH LOGISTIC NEG ROUND SIGN SIN SQUARE TANH RELU RELU6 ELU "
-    "RELU_N1_TO_1 RELU_0_TO_1 LOG_SOFTMAX"
-).split():  # noqa: SIM905
+UNARY = """
+    ABS CEIL COS EXP FLOOR HARD_SWISH LOGISTIC NEG ROUND SIGN SIN SQUARE TANH RELU RELU6 ELU
+    RELU_N1_TO_1 RELU_0_TO_1 LOG_SOFTMAX
+"""
+for unary in UNARY.split():
     case(unary, 1, 4, 5)
 case("LEAKY_RELU", 1, 5, options="LeakyReluOptions", alpha=0.3)
 case("SOFTMAX", 1, 4, 5, options="SoftmaxOptions", beta=1.0)
