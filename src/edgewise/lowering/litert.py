@@ -79,10 +79,9 @@ def to_tflite(
     program: Program, signature: Signature, *, half: bool = False
 ) -> tuple[bytes, dict[str, str]]:
     """The file's bytes, and the layouts of inputs and outputs that differ from the signature's."""
-    unsigned = bool(weights_with_zero_points(program))
-    if unsigned and not all(map(_suits_uint8, program.ops)):
-        program, unsigned = symmetric(program), False
+    unsigned = bool(weights_with_zero_points(program)) and all(map(_suits_uint8, program.ops))
     g = Graph(half, unsigned)
+    program = program if unsigned else symmetric(program)
     layouts: dict[str, str] = {}
     known: dict[str, Value] = {}
     inputs = {}
@@ -112,9 +111,11 @@ def to_tflite(
 
 
 def _suits_uint8(op: Op) -> bool:
-    """Whether TFLite's kernels for uint8 take an operator: they know no scales by channel."""
+    """Whether TFLite's kernels for uint8 take an operator: they know no scales by channel, and
+    no weights of integers beside floats."""
     grids = [t.quant for t in op.inputs if t is not None and t.quant is not None]
-    return op.kind != "matmul" and all(grid.axis is None for grid in grids)
+    beside = op.kind in WEIGHTED and (op.inputs[0].quant is None) and bool(grids)
+    return op.kind != "matmul" and not beside and all(grid.scale.ndim == 0 for grid in grids)
 
 
 def value_of(g: Graph, known: dict[str, Value], tensor: Tensor) -> Value:

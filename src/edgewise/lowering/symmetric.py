@@ -40,9 +40,12 @@ def _floated(op: Op) -> Iterator[Op]:
         yield op
         return
     (x, weight, *rest), y = op.inputs, op.output
+    weight = replace(weight, quant=None, data=dequantized(weight))
+    if x.quant is None:
+        yield replace(op, inputs=(x, weight, *rest))
+        return
     real = replace(x, name=f"{y.name}/input", quant=None)
     yield Op("dequantize", (x,), real, {}, op.layer)
-    weight = replace(weight, quant=None, data=dequantized(weight))
     result = replace(y, name=f"{y.name}/real", quant=None)
     yield replace(op, inputs=(real, weight, *rest), output=result)
     yield Op("quantize", (result,), y, {}, op.layer)

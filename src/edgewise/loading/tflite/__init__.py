@@ -13,6 +13,7 @@ channels-first.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from ...graph.layout import channels_first
 from ...model import Model
 from ...record import Event, TensorSpec
 from . import spatial  # noqa: F401  (adds its rows to TABLE)
-from .network import Network, Value, layer_name, real
+from .network import MOST_NUMBERS, Network, Value, layer_name, real
 from .operators import TABLE
 from .reader import Entry, TfliteReader
 
@@ -98,8 +99,8 @@ def _read(file: TfliteReader, g: Network, known: dict[int, Value], number: int) 
         numbers = file.constant(number)
         if numbers is None:
             raise ModelError(
-                f"tensor '{entry.name:.200}' is read and nothing writes it before: the file is "
-                "damaged, or keeps a state between runs"
+                f"{file.path}: tensor '{entry.name:.200}' is read and nothing writes it before: "
+                "the file is damaged, or keeps a state between runs"
             )
         if entry.grid is not None and entry.type not in ("INT32", "INT64"):
             data = real(numbers, entry.grid)
@@ -115,6 +116,11 @@ def _batched(path: Path, entry: Entry) -> tuple[int, ...]:
         raise ModelError(
             f"{path}: input '{entry.name:.200}' has the shape {list(entry.shape)}: a Model takes "
             "samples along a first axis"
+        )
+    if math.prod(entry.shape) > MOST_NUMBERS:
+        raise ModelError(
+            f"{path}: input '{entry.name:.200}' claims the shape {list(entry.shape)}: more numbers "
+            "than any model takes"
         )
     return entry.shape
 

@@ -21,7 +21,7 @@ from ...errors import ModelError
 from ...graph.canonical import FAKE_QUANTIZE
 from .reader import Grid
 
-__all__ = ["Network", "Value", "layer_name", "real"]
+__all__ = ["MOST_NUMBERS", "Network", "Value", "layer_name", "real"]
 
 aten = torch.ops.aten
 MOST_NUMBERS = 2**31  # in one value, for one sample

@@ -127,8 +127,8 @@ class TfliteReader:
         signature: the key of the signature; None where the file has one at most.
 
     Attributes:
+        path: of the file.
         inputs, outputs: (name, number of the tensor).
-        operators: in the order in which they run.
 
     Raises:
         MissingExtra: the LiteRT package, whose schema this uses, is not installed.
@@ -145,7 +145,7 @@ class TfliteReader:
             self._bytes = path.read_bytes()
         except OSError as error:
             raise ModelError(f"{path} cannot be read: {error.strerror}") from None
-        self._path = path
+        self.path = path
         if self._bytes[IDENTIFIER_AT] != IDENTIFIER:
             raise ModelError(f"{path} is not a TFLite file: it does not begin as one does")
         with self._checked():
@@ -163,12 +163,12 @@ class TfliteReader:
             yield
         except BROKEN as error:
             raise ModelError(
-                f"{self._path} is damaged: its tables point outside of the file or hold what the "
+                f"{self.path} is damaged: its tables point outside of the file or hold what the "
                 f"format does not allow ({type(error).__name__}); fetch the file again"
             ) from None
 
     def _fail(self, what: str) -> ModelError:
-        return ModelError(f"{self._path} is damaged: {what}")
+        return ModelError(f"{self.path} is damaged: {what}")
 
     # --- counts and numbers -----------------------------------------------------------------
 
@@ -204,10 +204,10 @@ class TfliteReader:
                 raise self._fail("two of its signatures have one name")
         if key is None and len(found) > 1:
             names = ", ".join(map(repr, list(found)[:20]))
-            raise InputError(f"{self._path} has the signatures {names}: choose one with signature=")
+            raise InputError(f"{self.path} has the signatures {names}: choose one with signature=")
         if key is not None and key not in found:
             names = ", ".join(map(repr, list(found)[:20])) or "none"
-            raise InputError(f"{self._path} has no signature '{key}': it has {names}")
+            raise InputError(f"{self.path} has no signature '{key}': it has {names}")
         return next(iter(found.values()), None) if key is None else found[key]
 
     def _ends(self, chosen: Any) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
@@ -249,7 +249,7 @@ class TfliteReader:
         if name == "CUSTOM":
             custom = self._text(code.CustomCode())
             raise ModelError(
-                f"{self._path} has the custom operator '{custom:.200}', whose meaning only the "
+                f"{self.path} has the custom operator '{custom:.200}', whose meaning only the "
                 "program that wrote it knows: export the model without it"
             )
         if name is None:
@@ -294,11 +294,11 @@ class TfliteReader:
             raise self._fail(f"tensor '{name:.200}' has the shape {list(shape)}")
         if kind not in STORED:
             raise ModelError(
-                f"{self._path}: tensor '{name:.200}' holds {kind}, which no Model can hold"
+                f"{self.path}: tensor '{name:.200}' holds {kind}, which no Model can hold"
             )
         if table.Sparsity() is not None:
             raise ModelError(
-                f"{self._path}: tensor '{name:.200}' is stored sparse: export the model densely"
+                f"{self.path}: tensor '{name:.200}' is stored sparse: export the model densely"
             )
         return Entry(name, shape, kind, self._grid(table, name, shape, kind), table.Buffer())
 
@@ -307,7 +307,7 @@ class TfliteReader:
         if quantization is None or kind.startswith("FLOAT"):
             return None
         if quantization.DetailsType():
-            raise ModelError(f"{self._path}: tensor '{name:.200}' is quantized by custom rules")
+            raise ModelError(f"{self.path}: tensor '{name:.200}' is quantized by custom rules")
         most = max(1, *shape) if shape else 1
         scale = np.asarray(self._numbers(quantization, "Scale", most), np.float32)
         if not scale.size:
@@ -346,11 +346,13 @@ class TfliteReader:
         count = math.prod(entry.shape)
         self._left -= count * max(4, STORED[entry.type].itemsize)
         wide = STORED[entry.type].itemsize * (count if entry.type != "INT4" else -(-count // 2))
-        if raw.size != wide or self._left < 0:
+        if raw.size != wide:
             raise self._fail(
                 f"constant '{entry.name:.200}' of shape {list(entry.shape)} needs {wide} bytes, "
                 f"{raw.size} are there"
             )
+        if self._left < 0:
+            raise self._fail("its constants together are larger than it, read again and again")
         if entry.type == "INT4":
             pairs = np.stack([raw & 15, raw >> 4], 1).reshape(-1)[:count].astype(np.int8)
             return np.where(pairs > 7, pairs - 16, pairs).astype(np.int8).reshape(entry.shape)
