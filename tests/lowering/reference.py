@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from edgewise.lowering.program import KINDS, Program, Quant, Tensor
+from edgewise.lowering.program import KINDS, Dynamic, Program, Quant, Tensor
 
 __all__ = ["compute", "output_step", "real", "run", "to_grid", "to_integers", "values"]
 
@@ -49,6 +49,9 @@ def values(program: Program, *inputs: np.ndarray) -> dict[str, np.ndarray]:
 
 def compute(kind: str, inputs: list[np.ndarray | None], attrs: dict[str, Any]) -> np.ndarray:
     """One operator on real numbers, nothing rounded."""
+    attrs = dict(attrs)
+    if (dynamic := attrs.pop("dynamic", None)) is not None:
+        inputs = [rounded(inputs[0], dynamic), *inputs[1:]]
     result = np.asarray(_COMPUTE[kind](*inputs, **{k: v for k, v in attrs.items() if k != "clamp"}))
     if "clamp" in attrs:
         low, high = attrs["clamp"]
@@ -56,14 +59,33 @@ def compute(kind: str, inputs: list[np.ndarray | None], attrs: dict[str, Any]) -
     return result
 
 
+def rounded(x: np.ndarray, how: Dynamic) -> np.ndarray:
+    """Real numbers on the grids that they span themselves."""
+    shape = x.shape
+    lead = shape[: how.axis % len(shape)] if how.group is None else (*shape[:-1], -1)
+    rows = x.reshape(*lead, -1 if how.group is None else how.group)
+    low = np.minimum(rows.min(-1, keepdims=True), 0)
+    high = np.maximum(rows.max(-1, keepdims=True), 0)
+    if how.low == -how.high:
+        scale = np.maximum(np.maximum(-low, high) / how.high, 1e-30)
+        zero_point = np.zeros_like(scale)
+    else:
+        scale = np.maximum((high - low) / (how.high - how.low), 1e-30)
+        zero_point = np.clip(np.rint(how.low - low / scale), how.low, how.high)
+    steps = np.clip(np.rint(rows / scale) + zero_point, how.low, how.high) - zero_point
+    return (steps * scale).reshape(shape)
+
+
 def real(constant: Tensor) -> np.ndarray:
     """The real numbers (float64), or the indices or mask, that a constant holds."""
     data, quant = np.asarray(constant.data), constant.quant
     if quant is None:
         return _widen(data)
-    return _along(quant.scale, quant, data.ndim) * (
-        data.astype(np.float64) - _along(quant.zero_point, quant, data.ndim)
+    blocks = data.reshape(*quant.scale.shape, -1) if quant.scale.ndim == 2 else data
+    result = _along(quant.scale, quant, data.ndim) * (
+        blocks.astype(np.float64) - _along(quant.zero_point, quant, data.ndim)
     )
+    return result.reshape(data.shape)
 
 
 def to_integers(array: np.ndarray, quant: Quant) -> np.ndarray:
@@ -90,10 +112,13 @@ def output_step(program: Program, output: Tensor) -> float | None:
 
 
 def _along(parameter: np.ndarray, quant: Quant, ndim: int) -> np.ndarray:
+    parameter = np.asarray(parameter, np.float64)
+    if parameter.ndim == 2:  # a scale for every few inputs of a weight
+        return parameter[..., None]
     shape = [1] * ndim
     if quant.axis is not None:
         shape[quant.axis] = -1
-    return np.asarray(parameter, np.float64).reshape(shape)
+    return parameter.reshape(shape)
 
 
 def _widen(array: np.ndarray) -> np.ndarray:

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from edgewise.errors import ModelError, UnsupportedOperator
 from edgewise.lowering import onnxruntime as lowering
 from edgewise.lowering.onnxruntime import to_onnx, write
-from edgewise.lowering.program import NO_CLAMP, Program, Quant, Tensor
+from edgewise.lowering.program import NO_CLAMP, Dynamic, Program, Quant, Tensor
 
 from . import reference
+from .narrow import cases as narrow
 from .programs import CASES, INF, RELU, Case, Sketch
 
 onnx = pytest.importorskip("onnx")
@@ -300,3 +301,52 @@ def test_a_model_becomes_a_file(tmp_path):
     want = model(x[:2]).numpy()
     assert np.abs(have - want).max() <= 2.01 * np.ptp(want) / 255
     assert torch.equal(torch.from_numpy(have).argmax(1), torch.from_numpy(want).argmax(1))
+
+
+# --- narrow weights -----------------------------------------------------------------------------
+
+SAMPLE = Dynamic(-128, 127, 1)
+GROUPS = Dynamic(-127, 127, -1, 32)
+
+
+@pytest.mark.parametrize(
+    ("bits", "group"), [(8, None), (4, None), (4, 16), (4, 32), (4, 8), (8, 32)]
+)
+@pytest.mark.parametrize("number", range(7))
+def test_narrow_weights_compute_what_the_program_says(bits, group, number):
+    case = narrow(bits, group)[number]
+    onnx.checker.check_model(to_onnx(case.program))
+    check(case, run(case))
+
+
+@pytest.mark.parametrize(
+    ("bits", "group", "dynamic"),
+    [(8, None, SAMPLE), (4, 32, GROUPS), (8, 32, GROUPS), (4, None, GROUPS)],
+)
+@pytest.mark.parametrize("number", range(5))
+def test_inputs_rounded_at_run_time_to_one_step(bits, group, dynamic, number):
+    case = narrow(bits, group, dynamic)[number]
+    (want,), (have,) = reference.run(case.program, *case.inputs), run(case)
+    # A few of the roundings tie, or fall to the other side in float32: one step of one input.
+    assert np.abs(have - want).mean() <= 2e-3 * np.ptp(want)
+    assert np.abs(have - want).max() <= 3e-2 * np.ptp(want)
+
+
+def test_narrow_weights_reach_the_kernels_made_for_them(tmp_path):
+    def found(*what):
+        return kernels(narrow(*what)[0], tmp_path), kernels(narrow(*what)[4], tmp_path)
+
+    one, many = found(4, 32)
+    assert one == {"MatMulNBits": 1} and many["MatMulNBits"] == 4
+    one, many = found(8, None, SAMPLE)
+    assert one["DynamicQuantizeMatMul"] == 1 and "MatMulInteger" not in {*one, *many}
+    assert many["DynamicQuantizeMatMul"] + many["MatMulIntegerToFloat"] == 4
+    # Weights without a kernel are real numbers once the file is loaded.
+    one, _ = found(8, None)
+    assert one == {"Gemm": 1}
+
+
+@pytest.mark.parametrize("dynamic", [Dynamic(-128, 127, -1), Dynamic(-127, 127, -1, 16), SAMPLE])
+def test_other_ways_to_round_at_run_time_are_refused(dynamic):
+    with pytest.raises(UnsupportedOperator, match="layer 'layer0' is quantized at run time"):
+        to_onnx(narrow(8, None, dynamic, batch=3)[1].program)

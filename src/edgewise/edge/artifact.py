@@ -37,7 +37,7 @@ class Artifact:
         layouts: tensor name to the axis order in the file, for those that the lowering laid out
             anew (``{"x": "NHWC"}`` where the signature says ``"NCHW"``).
         batch: the batch size that the file was made for.
-        precision: ``"float32"``, ``"float16"`` or ``"int8"``.
+        precision: ``"float32"``, ``"float16"``, or a scheme: ``"int8"``, ``"int4-weights"`` ...
         lineage: every step from the loaded model to this file.
         agreement: how the file's outputs compare with the Model's.
     """

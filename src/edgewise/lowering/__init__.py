@@ -19,7 +19,7 @@ from ..errors import Disagreement, InputError
 from ..graph.fold import fold
 from ..model import Model
 from ..record import Event
-from .agreement import LIMITS, agree, first_disagreement, samples_for
+from .agreement import LIMITS, agree, first_disagreement, precision_of, samples_for
 
 __all__ = ["lower"]
 
@@ -89,8 +89,11 @@ def write(
 ) -> Artifact:
     """The artifact written, not yet compared with its Model."""
     module = importlib.import_module(f".{runners.get(runtime).module}", __name__)
+    precision = precision_of(model.graph)
+    half = half or precision == "float16"
     layouts = module.write(fold(model.module()), model.signature, batch, path, half=half)
-    precision = "int8" if model.quantized else "float16" if half else "float32"
+    if half and precision == "float32":
+        precision = "float16"
     params: dict[str, Any] = {"runtime": runtime, "batch": batch} | ({"half": True} if half else {})
     return Artifact.of(
         runtime, path, model.signature,

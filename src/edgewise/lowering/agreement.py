@@ -7,24 +7,46 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import fx
 
 from ..data import as_data
 from ..edge.artifact import Artifact
 from ..errors import EdgewiseError
 from ..graph.canonical import FAKE_QUANTIZE, layer, shapes, signature_of, sweep
 from ..graph.placement import CLAMPS, FUSES_CLAMP
+from ..math.affine import fake_quantize_dynamic
 from ..model import Model
 from ..record import Agreement, TensorSpec
 
-__all__ = ["LIMITS", "agree", "first_disagreement", "samples_for"]
+__all__ = ["LIMITS", "agree", "first_disagreement", "precision_of", "samples_for"]
 
 # Mean difference in quantization steps of the output above which a file is refused. Integer
 # kernels round once where the Model rounds twice, so single steps are lost and found on the way;
-# a wrong grid, a wrong axis or a wrong operator costs dozens.
-LIMITS = {"float32": 0.05, "float16": 1.0, "int8": 3.0}
+# a wrong grid, a wrong axis or a wrong operator costs dozens. Narrow weights under float
+# arithmetic leave nothing to round; what is rounded at run time ties as integers do.
+LIMITS = {
+    "float32": 0.05, "float16": 1.0, "int8": 3.0, "int8-weights": 0.05, "int4-weights": 0.05,
+    "int8-dynamic": 3.0, "int4-dynamic": 3.0,
+}  # fmt: skip
 SAMPLES = 64
+DYNAMIC = fake_quantize_dynamic._opoverload
 # Two outputs closer than this share of the range are a tie.
 TIE = 1e-5
+
+
+def precision_of(module: fx.GraphModule) -> str:
+    """The name of the scheme that a graph is quantized by, ``"float32"`` if it is not."""
+    fakes = [n for n in module.graph.nodes if n.target is FAKE_QUANTIZE]
+    weights = [n for n in fakes if n.args[0].op == "get_attr"]
+    if len(weights) < len(fakes):
+        return "int8"
+    if any(p.dtype == torch.float16 for p in module.parameters()):
+        return "float16"
+    if not weights:
+        return "float32"
+    bits = 4 if any(n.args[4] <= 7 for n in weights) else 8
+    dynamic = any(n.target is DYNAMIC for n in module.graph.nodes)
+    return f"int{bits}-{'dynamic' if dynamic else 'weights'}"
 
 
 def samples_for(model: Model, data: Any = None) -> tuple[tuple[np.ndarray, ...], str]:
@@ -114,6 +136,7 @@ def first_disagreement(
 def _cuts(model: Model) -> list[str]:
     """Names of the values at which the graph can be cut: quantized ones, or all if none is."""
     known = shapes(model.graph, model.signature, 2)
+    static = precision_of(model.graph) == "int8"
     return [
         node.name
         for node in model.graph.graph.nodes
@@ -122,7 +145,8 @@ def _cuts(model: Model) -> list[str]:
         and known[node].is_floating_point()
         and known[node].ndim
         and known[node].shape[0] == 2
-        and (not model.quantized or node.target is FAKE_QUANTIZE)
+        and (not static or node.target is FAKE_QUANTIZE)
+        and node.target is not DYNAMIC
     ]
 
 

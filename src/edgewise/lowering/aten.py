@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -140,18 +141,35 @@ def linear(emit, input, weight, bias):
 def addmm(emit, self, mat1, mat2, beta, alpha):
     if beta != 1 or alpha != 1:
         raise emit.fail("addmm with beta or alpha other than 1")
+    if _quantized_matrix(mat2) and self.data is not None and len(self.shape) == 1:
+        return emit("linear", mat1, _transposed(mat2), self, clamp=NO_CLAMP)
     product = emit("matmul", mat1, mat2)
     return emit("add", product, self, clamp=NO_CLAMP)
 
 
 @row(aten.matmul.default)
 def matmul(emit, self, other):
+    if _quantized_matrix(other) and len(self.shape) > 1:
+        return emit("linear", self, _transposed(other), None, clamp=NO_CLAMP)
     return emit("matmul", self, other)
 
 
 @row(aten.bmm.default, aten.mm.default)
 def product(emit, self, mat2):
-    return emit("matmul", self, mat2)
+    return matmul(emit, self, mat2)
+
+
+def _quantized_matrix(weight: Tensor) -> bool:
+    return weight.quant is not None and weight.data is not None and len(weight.shape) == 2
+
+
+def _transposed(weight: Tensor) -> Tensor:
+    """A quantized matrix (in, out) as a linear's weight (out, in)."""
+    quant = weight.quant
+    axis = None if quant.axis is None else 1 - quant.axis
+    quant = replace(quant, scale=quant.scale.T, zero_point=quant.zero_point.T, axis=axis)
+    data = np.ascontiguousarray(weight.data.T)
+    return Tensor(f"{weight.name}/t", data.shape, weight.dtype, quant, data)
 
 
 @row(aten.scaled_dot_product_attention.default)

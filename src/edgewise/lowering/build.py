@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,17 +12,19 @@ from torch import fx
 
 from ..errors import UnsupportedOperator
 from ..graph.canonical import FAKE_QUANTIZE, layer, shapes
-from ..math.affine import quantize
+from ..math.affine import fake_quantize_dynamic, quantize
 from ..record import Signature
 from . import aten_moves  # noqa: F401  (adds its rows to TABLE)
 from .aten import TABLE, Emit
 from .merge import merge
-from .program import QUANTIZABLE, VALUE_PRESERVING, Op, Program, Quant, Tensor
+from .program import QUANTIZABLE, VALUE_PRESERVING, Dynamic, Op, Program, Quant, Tensor
 
 __all__ = ["build", "dequantized", "untranslatable"]
 
 # Between phases a fake-quantize is an operator of its own.
-FAKE = "fake"
+FAKE, FAKE_DYNAMIC = "fake", "fake_dynamic"
+DYNAMIC = fake_quantize_dynamic._opoverload
+WEIGHTED = frozenset({"conv", "conv_transpose", "linear"})
 FUSES_CLAMP = frozenset({"conv", "conv_transpose", "linear", "add", "sub", "mul"})
 
 
@@ -33,7 +36,8 @@ def build(module: fx.GraphModule, signature: Signature, batch: int) -> Program:
         ModelError: the graph does not run.
     """
     inputs, outputs, ops = _translate(module, shapes(module, signature, batch), signature)
-    ops, outputs = _resolve_quantization(_fuse_clamps(ops, outputs), outputs)
+    ops = _take_dynamic(_fuse_clamps(ops, outputs), outputs)
+    ops, outputs = _resolve_quantization(ops, outputs)
     return Program(inputs, outputs, tuple(_live(merge(ops), outputs)))
 
 
@@ -62,6 +66,11 @@ def _translate(
             values[node] = values[node.args[0]][node.args[1]]
         elif node.target is FAKE_QUANTIZE:
             values[node] = _fake(emit, node, [fx.node.map_arg(a, values.get) for a in node.args])
+        elif node.target is DYNAMIC:
+            x, *how = [values[node.args[0]], *node.args[1:]]
+            values[node] = Tensor(node.name, x.shape)
+            attrs = {"dynamic": Dynamic(*how)}
+            emit.ops.append(Op(FAKE_DYNAMIC, (x,), values[node], attrs, layer(node)))
         elif _is_constant(node, values):
             real = fx.node.map_arg((node.args, dict(node.kwargs)), lambda n: _real(values[n]))
             values[node] = _constants(emit, node.target(*real[0], **real[1]), node.name)
@@ -79,7 +88,7 @@ def untranslatable(module: fx.GraphModule, signature: Signature) -> dict[str, st
         for node in module.graph.nodes
         if node.op == "call_function"
         and not isinstance(known[node], int | float)
-        and node.target not in (operator.getitem, FAKE_QUANTIZE)
+        and node.target not in (operator.getitem, FAKE_QUANTIZE, DYNAMIC)
         and node.target not in TABLE
     }
 
@@ -170,6 +179,37 @@ def _fuse_clamps(ops: list[Op], outputs: tuple[Tensor, ...]) -> list[Op]:
 # --- quantization -------------------------------------------------------------------------------
 
 
+def _take_dynamic(ops: list[Op], outputs: tuple[Tensor, ...]) -> list[Op]:
+    """Make what is rounded at run time an attribute of the linears that read it."""
+    rounded: dict[str, Op] = {}
+    result = []
+    for op in ops:
+        if op.kind == FAKE_DYNAMIC:
+            rounded[op.output.name] = op
+            continue
+        taken = [t.name for t in op.inputs if t is not None and t.name in rounded]
+        if taken:
+            weight = op.inputs[1] if len(op.inputs) > 1 else None
+            alone = taken == [op.inputs[0].name] and op.kind == "linear"
+            if not alone or weight.data is None or weight.quant is None:
+                raise UnsupportedOperator(_only_linears(op.layer))
+            before = rounded[taken[0]]
+            op = Op(op.kind, (before.inputs[0], *op.inputs[1:]), op.output,
+                    {**op.attrs, **before.attrs}, op.layer)  # fmt: skip
+        result.append(op)
+    for tensor in outputs:
+        if tensor.name in rounded:
+            raise UnsupportedOperator(_only_linears(rounded[tensor.name].layer))
+    return result
+
+
+def _only_linears(name: str) -> str:
+    return (
+        f"layer '{name}' reads values quantized at run time and is no linear with quantized "
+        "weights: lower the model that Quantize gave"
+    )
+
+
 def _resolve_quantization(
     ops: list[Op], outputs: tuple[Tensor, ...]
 ) -> tuple[list[Op], tuple[Tensor, ...]]:
@@ -218,6 +258,8 @@ def _resolve_quantization(
             stored[op.output.name] = stored[output.name] = output
         else:
             whole = tuple(as_float(t) for t in op.inputs)
+            if op.kind in WEIGHTED and inputs[0].quant is None and op.inputs[1].data is not None:
+                whole = (whole[0], _narrowest(op.inputs[1]), *whole[2:])
             output = op.output
         result.append(Op(op.kind, whole, output, op.attrs, op.layer))
     return result, tuple(as_float(t) for t in outputs)
@@ -260,12 +302,18 @@ def _scalar_on_grid(tensor: Tensor) -> Tensor:
 
 def dequantized(tensor: Tensor) -> np.ndarray:
     """The real numbers (float32) of a quantized constant."""
-    scale, zero_point = tensor.quant.scale, tensor.quant.zero_point
-    if tensor.quant.axis is not None:
-        shape = [1] * tensor.data.ndim
-        shape[tensor.quant.axis] = -1
-        scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
+    quant, shape = tensor.quant, tensor.data.shape
+    scale, zero_point = (quant.along(v, shape) for v in (quant.scale, quant.zero_point))
     return ((tensor.data.astype(np.float32) - zero_point) * scale).astype(np.float32)
+
+
+def _narrowest(weight: Tensor) -> Tensor:
+    """A quantized weight as int4, where its integers (and zero points) go into four bits."""
+    quant = weight.quant
+    if quant is None or not all(v.min() >= -8 and v.max() <= 7 for v in
+                                (weight.data, quant.zero_point)):  # fmt: skip
+        return weight
+    return replace(weight, quant=replace(quant, dtype="int4"))
 
 
 def _live(ops: list[Op], outputs: tuple[Tensor, ...]) -> list[Op]:

@@ -29,6 +29,7 @@ import numpy as np
 from ..errors import ModelError, UnsupportedOperator
 from .build import build
 from .onnx_ops import OPS, Graph, described, dtype_number, helper, level
+from .onnx_weights import has_kernel, linear
 from .program import NO_CLAMP, VALUE_PRESERVING, Op, Program, Quant, Tensor
 
 if TYPE_CHECKING:
@@ -112,14 +113,19 @@ def to_onnx(program: Program, *, half: bool = False):
         graph,
         producer_name="edgewise",
         ir_version=IR_VERSION,
-        opset_imports=[helper.make_opsetid("", OPSET)],
+        opset_imports=[
+            helper.make_opsetid("", OPSET),
+            *(helper.make_opsetid(d, 1) for d in {n.domain for n in writer.graph.nodes} if d),
+        ],
     )
 
 
 def _simplify(op: Op) -> Iterator[Op]:
     """The operator in terms of those that are written as one."""
     x, y = op.inputs[0], op.output
-    if op.kind == "linear" and len(x.shape) != 2:
+    if has_kernel(op):
+        yield op
+    elif op.kind == "linear" and len(x.shape) != 2:
         # Only Gemm has a bias inside; a reshape moves nothing.
         rows = Tensor(f"{y.name}.rows", (math.prod(x.shape[:-1]), x.shape[-1]), quant=x.quant)
         flat = Tensor(f"{y.name}.flat", (rows.shape[0], y.shape[-1]), quant=y.quant)
@@ -190,7 +196,9 @@ class _Writer:
         x, out = op.inputs[0], op.output
         self.graph.layer = op.layer or out.name
         for tensor in (*op.inputs, out):
-            if tensor is not None and tensor.quant is not None and tensor.quant.dtype != "int8":
+            if tensor is None or tensor.quant is None:
+                continue
+            if tensor.quant.dtype != "int8" and tensor.data is None:
                 raise UnsupportedOperator(
                     f"onnxruntime takes int8, found {tensor.quant.dtype} at {op.kind} "
                     f"'{self.graph.layer}': quantize that layer to int8"
@@ -212,6 +220,9 @@ class _Writer:
             return self._folded(op.inputs[0])
         if op.kind == "quantize":
             return self._quantized(self.stored(op.inputs[0]), out.quant)
+        if has_kernel(op):
+            value = linear(graph, op, *(self.stored(t) for t in (op.inputs[0], op.inputs[2])))
+            return self._clamped(value, out, *clamp)
         if out.quant is None:
             return self._clamped(OPS[op.kind](graph, op, self._floats(op)), out, *clamp)
         if _moves(op):
@@ -233,8 +244,12 @@ class _Writer:
         self.outputs.add(name)
         return replace(tensor, name=name)
 
-    def stored(self, tensor: Tensor | None) -> str | None:
-        """A tensor as the file holds it: integers where it is quantized."""
+    def stored(self, tensor: Tensor | None, weight: bool = False) -> str | None:
+        """A tensor as the file holds it: integers where it is quantized.
+
+        Args:
+            weight: of a float operator, which takes real numbers.
+        """
         if tensor is None:
             return None
         if tensor.name in self.twins and tensor.name not in self.dequantized:
@@ -242,6 +257,8 @@ class _Writer:
             self.graph.name_last(self._real(self.twins[tensor.name]), tensor.name)
         if tensor.data is None:
             return tensor.name
+        if tensor.quant is not None and weight:
+            return self._folded(tensor)
         if tensor.quant is not None:
             unsigned = (tensor.data.astype(np.int16) + 128).astype(np.uint8)
             return self.graph.constant(tensor.name, unsigned)
@@ -254,7 +271,7 @@ class _Writer:
         """A float operator's inputs; see the end of this module's introduction."""
         twin = self.twins.get(op.inputs[0].name)
         if twin is None or op.kind not in SHIELDED:
-            return [self.stored(t) for t in op.inputs]
+            return [self.stored(t, weight=True) for t in op.inputs]
         axis = next((a for a, size in enumerate(twin.shape) if size > 1), 0)
         size = twin.shape[axis]
         scale = np.full(size, twin.quant.scale, np.float32)
@@ -266,7 +283,7 @@ class _Writer:
             self.graph.constant(f"{twin.name}.zero_point", zero_point),
             axis=axis,
         )
-        return [x, *(self.stored(t) for t in op.inputs[1:])]
+        return [x, *(self.stored(t, weight=True) for t in op.inputs[1:])]
 
     def _real(self, tensor: Tensor | None) -> str | None:
         """An integer kernel's input: the real numbers of a quantized tensor."""
@@ -306,14 +323,20 @@ class _Writer:
 
         A DequantizeLinear would run at each inference where no integer kernel takes it in.
         """
-        quant = constant.quant
-        integers = self.graph.constant(constant.name, constant.data.astype(np.int8))
+        quant, data = constant.quant, constant.data.astype(np.int8)
+        grouped = quant.scale.ndim == 2
+        if grouped:
+            data = data.reshape(*quant.scale.shape, -1)
+        integers = self.graph.constant(constant.name, data)
         value = self.graph.node("Cast", integers, to=dtype_number("float32"))
         for kind, parameter in (("Sub", quant.zero_point), ("Mul", quant.scale)):
-            shape = [-1 if a == quant.axis else 1 for a in range(constant.data.ndim)]
-            numbers = np.asarray(parameter, np.float32).reshape(shape)
+            shape = [-1 if a == quant.axis else 1 for a in range(data.ndim)]
+            numbers = np.asarray(parameter, np.float32)
+            numbers = numbers[..., None] if grouped else numbers.reshape(shape)
             name = f"{constant.name}.{'scale' if kind == 'Mul' else 'zero_point'}"
             value = self.graph.node(kind, value, self.graph.constant(name, numbers))
+        if grouped:
+            value = self.graph.node("Reshape", value, self.graph.integers(constant.shape))
         return value
 
     def _grid(self, quant: Quant) -> tuple[str, str]:

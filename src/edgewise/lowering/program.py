@@ -16,6 +16,10 @@ What holds for every Program:
   tensor, and their `data` are then the integers. (Weights of old uint8 files have a zero point,
   per tensor; `symmetric` is for runtimes without kernels for them.) A bias is float32; where the
   runtime wants int32 its scale is ``input scale * weight scale``.
+* ``conv``, ``conv_transpose`` and ``linear`` may also have a quantized weight and be float
+  otherwise. Such a weight is int8 or int4 (``data`` int8 all the same), and that of a ``linear``
+  may have a scale for every few inputs. A ``linear`` may have its input rounded at run time too
+  (attribute ``dynamic``).
 * ``reshape``, ``permute``, ``slice``, ``concat``, ``pad``, ``expand`` and ``max_pool`` move
   values and do not change them: quantized inputs and output share one scale and zero point.
 * A clamp (ReLU, ReLU6, hard-tanh) that follows ``conv``, ``linear``, ``add``, ``sub`` or ``mul``
@@ -30,7 +34,16 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["KINDS", "QUANTIZABLE", "VALUE_PRESERVING", "Op", "Program", "Quant", "Tensor"]
+__all__ = [
+    "KINDS",
+    "QUANTIZABLE",
+    "VALUE_PRESERVING",
+    "Dynamic",
+    "Op",
+    "Program",
+    "Quant",
+    "Tensor",
+]
 
 NO_CLAMP = (-math.inf, math.inf)
 
@@ -41,7 +54,7 @@ KINDS: dict[str, str] = {
     "clamp",
     "conv_transpose": "x, weight (in, out/groups, *kernel), bias|None -> stride, padding, "
     "output_padding, dilation, groups, clamp",
-    "linear": "x (..., in), weight (out, in), bias|None -> clamp",
+    "linear": "x (..., in), weight (out, in), bias|None -> clamp, dynamic (a Dynamic, or missing)",
     "matmul": "a, b (numpy matmul semantics)",
     "add": "a, b (numpy broadcasting) -> clamp",
     "sub": "a, b -> clamp",
@@ -110,9 +123,10 @@ class Quant:
     """How integers stand for real numbers: ``real = scale * (integer - zero_point)``.
 
     Attributes:
-        scale: float32, shape () per tensor or (channels,) along `axis`.
+        scale: float32, shape () per tensor, (channels,) along `axis`, or (out, in / group) with
+            `axis` None: one for every `group` inputs of a linear's weight.
         zero_point: int32, the same shape.
-        dtype: ``"int8"`` or, of activations, ``"int16"`` (a width to come: ``"int4"``).
+        dtype: ``"int8"``; ``"int4"`` of weights; ``"int16"`` of activations.
         axis: the channel axis, None per tensor.
     """
 
@@ -120,6 +134,14 @@ class Quant:
     zero_point: np.ndarray
     dtype: str = "int8"
     axis: int | None = None
+
+    def along(self, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """The scale or zero point, to be broadcast against the quantized tensor of that shape."""
+        if self.axis is not None:
+            return values.reshape([-1 if i == self.axis else 1 for i in range(len(shape))])
+        for i, size in enumerate(values.shape):
+            values = values.repeat(shape[i] // size, i)
+        return values
 
     def same(self, other: Quant) -> bool:
         """Whether both stand for the same real numbers."""
@@ -129,6 +151,22 @@ class Quant:
             and np.array_equal(self.scale, other.scale)
             and np.array_equal(self.zero_point, other.zero_point)
         )
+
+
+@dataclass(frozen=True)
+class Dynamic:
+    """How an input is rounded at run time: see `edgewise.math.affine.fake_quantize_dynamic`."""
+
+    low: int
+    high: int
+    axis: int
+    group: int | None = None
+
+    def grids(self, shape: tuple[int, ...]) -> int:
+        """How many grids an input of this shape has."""
+        if self.group is not None:
+            return math.prod(shape) // self.group
+        return math.prod(shape[: self.axis % len(shape)])
 
 
 @dataclass(frozen=True, eq=False)
