@@ -28,7 +28,8 @@ def normalized(model: Model, mean: Sequence[float] | float, std: Sequence[float]
     if len(inputs) != 1 or len(inputs[0].shape) < 2 or inputs[0].dtype != "float32":
         raise InputError("normalize= needs a model with one float32 input that has channels")
     spec = inputs[0]
-    channels = spec.shape[1]
+    axis = spec.layout.find("C") if "C" in spec.layout else 1
+    channels = spec.shape[axis]
     columns = []
     for name, value in (("mean", mean), ("std", std)):
         column = torch.as_tensor(value, dtype=torch.float64).reshape(-1)
@@ -37,7 +38,8 @@ def normalized(model: Model, mean: Sequence[float] | float, std: Sequence[float]
                 f"normalize: {name} must be one number or {channels}"
                 f"{', all above 0' if name == 'std' else ''}; found {value}"
             )
-        columns.append(column.expand(channels).reshape(channels, *[1] * (len(spec.shape) - 2)))
+        along = [-1 if k == axis else 1 for k in range(1, len(spec.shape))]
+        columns.append(column.expand(channels).reshape(along))
     mean_, std_ = columns
     module = model.module()
     module.register_buffer("pixel_mean", (mean_ * 255).float())
