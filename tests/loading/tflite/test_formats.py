@@ -89,6 +89,8 @@ def test_int8_weights_beside_floats(axis, random, tmp_path):
     x = random.normal(size=(8, 12)).astype(np.float32)
     (want,) = original(tmp_path / "net.tflite", x)
     assert np.abs(model(x) - want[:, 0]).max() < 0.02 * np.abs(want).max()
+    again = lower(model, "litert", tmp_path / "again.tflite")
+    assert np.allclose(np.concatenate([again.run(one[None]) for one in x]), model(x), atol=1e-4)
 
 
 def test_int4_weights_are_unpacked(random, tmp_path):
