@@ -15,10 +15,17 @@ from .normalize import normalized
 
 __all__ = ["load"]
 
-TAKES = "give an nn.Module, a .pt2, .tflite or .onnx file, or package.module:factory"
+TAKES = "give an nn.Module, a .pt2, .keras, .h5, .tflite or .onnx file, or package.module:factory"
 
 # A file's suffix -> the module of this folder that reads it, by its function `load_<module>`.
-DOORS = {".pt2": "pt2", ".tflite": "tflite", ".onnx": "onnx"}
+DOORS = {
+    ".pt2": "pt2",
+    ".keras": "keras",
+    ".h5": "keras",
+    ".hdf5": "keras",
+    ".tflite": "tflite",
+    ".onnx": "onnx",
+}
 WITH_SIGNATURES = frozenset({"tflite"})
 
 
@@ -35,8 +42,8 @@ def load(
 
     Args:
         source: an `nn.Module`; a ``.pt2`` file, written by edgewise or by `torch.export.save`; a
-            ``.tflite`` or ``.onnx`` file, float or quantized; ``"package.module:factory"``, called
-            without arguments, for a module; or a Model.
+            ``.keras``, ``.h5``, ``.tflite`` or ``.onnx`` file, float or quantized;
+            ``"package.module:factory"``, called without arguments, for a module; or a Model.
         example: one input tensor (or a tuple of them), batch axis first; only its shape and dtype
             matter. Needed for a module.
         weights: a file with the module's state dict (``.pt``, ``.pth``, ``.th``, read without
