@@ -3,7 +3,8 @@
 The plugin's low precision transformations (LPT) look for
 
 * activations on a grid: FakeQuantize with 256 levels, which stands for quantize and dequantize;
-* weights as int8 Constant -> Convert -> Multiply by the scale, which the file keeps as int8;
+* weights as int8 (or int4) Constant -> Convert -> Multiply by the scale, which the file keeps
+  narrow; before a float MatMul they stay so in memory, too;
 * a float bias, which they rescale themselves.
 
 Every grid of the Program is written. The plugin then fuses convolution, bias, rounding, residual
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["check", "to_openvino", "write"]
 
 LOWEST, HIGHEST = -128, 127
+# Inputs of a MatMul that share a range when the plugin rounds them to int8 at run time; 0: never.
+GROUP_SIZE = ["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"]
 
 
 def write(
@@ -98,7 +101,11 @@ class _Writer:
         for op in self.program.ops:
             self.values[op.output.name] = self._operator(op)
         results = [self._result(t) for t in self.program.outputs]
-        return self.ov.Model(results, parameters, "edgewise")
+        model = self.ov.Model(results, parameters, "edgewise")
+        if any(op.kind == "linear" and _narrow(op) for op in self.program.ops):
+            # Left alone, the plugin rounds the inputs where nobody asked for it.
+            model.set_rt_info(str(_group_size(self.program.ops)), GROUP_SIZE)
+        return model
 
     def _parameter(self, tensor: Tensor) -> Any:
         node = self.o.parameter(list(tensor.shape), np.dtype(tensor.dtype))
@@ -116,7 +123,9 @@ class _Writer:
     def _operator(self, op: Op) -> Any:
         layer, out = op.layer or op.output.name, op.output
         for tensor in (*op.inputs, out):
-            if tensor is not None and tensor.quant is not None and tensor.quant.dtype != "int8":
+            if tensor is None or tensor.quant is None:
+                continue
+            if tensor.quant.dtype != "int8" and tensor.data is None:
                 raise UnsupportedOperator(
                     f"openvino takes int8, found {tensor.quant.dtype} at {op.kind} '{layer}': "
                     "quantize that layer to int8"
@@ -169,10 +178,19 @@ class _Writer:
             return o.constant(np.asarray(tensor.data, tensor.dtype))
         shape = [-1 if axis == quant.axis else 1 for axis in range(len(tensor.shape))]
         along = shape if quant.axis is not None else ()
-        node = o.convert(o.constant(np.asarray(tensor.data, np.int8)), "f32")
+        data = np.asarray(tensor.data, np.int8)
+        grouped = quant.scale.ndim == 2
+        if grouped:
+            data, along = data.reshape(*quant.scale.shape, -1), (*quant.scale.shape, 1)
+        if quant.dtype == "int4":
+            constant = self.ov.op.Constant(self.ov.Type.i4, self.ov.Shape(data.shape), data.ravel())
+        else:
+            constant = o.constant(data)
+        node = o.convert(constant, "f32")
         if np.any(quant.zero_point):
             node = o.subtract(node, quant.zero_point.astype(np.float32).reshape(along))
-        return o.multiply(node, quant.scale.astype(np.float32).reshape(along))
+        node = o.multiply(node, quant.scale.astype(np.float32).reshape(along))
+        return o.reshape(node, list(tensor.shape), False) if grouped else node
 
     def _name(self, node: Any, name: str) -> None:
         """Name a node, and those before it that have no name yet.
@@ -189,6 +207,32 @@ class _Writer:
                 suffix = "" if at is node else f"/{at.get_type_name()}{len(self.named)}"
                 at.set_friendly_name(name + suffix)
                 waiting += [i.get_source_output().get_node() for i in at.inputs()]
+
+
+def _narrow(op: Op) -> bool:
+    """Whether a float operator has a quantized weight."""
+    return op.output.quant is None and op.inputs[1].quant is not None
+
+
+def _group_size(ops: tuple[Op, ...]) -> int:
+    """How many inputs share a range at run time; 0 where none is rounded.
+
+    Raises:
+        UnsupportedOperator: ranges of another kind, or not the same for every linear.
+    """
+    size = None
+    for op in ops:
+        if op.kind != "linear" or not _narrow(op):
+            continue
+        how = op.attrs.get("dynamic")
+        wanted = 0 if how is None else how.group
+        if wanted is None or (how and how.low != -how.high) or (size not in (None, wanted)):
+            raise UnsupportedOperator(
+                f"openvino has no kernel for the way in which layer '{op.layer}' is quantized at "
+                "run time: quantize with target=capabilities('openvino'), all linears alike"
+            )
+        size = wanted
+    return size or 0
 
 
 def _bounds(bounds: tuple[float, float], quant: Quant | None) -> tuple[float, float]:

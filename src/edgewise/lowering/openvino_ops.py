@@ -60,6 +60,7 @@ def _conv_transpose(o: ModuleType, attrs: Attrs, x: Node, weight: Node, bias: No
 
 
 def _linear(o: ModuleType, attrs: Attrs, x: Node, weight: Node, bias: Node | None) -> Node:
+    """How inputs are rounded at run time, the model says as a whole."""
     y = o.matmul(x, weight, False, True)
     return y if bias is None else o.add(y, bias)
 
