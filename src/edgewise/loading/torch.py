@@ -37,12 +37,14 @@ def load_module(net: nn.Module, example: torch.Tensor | tuple[torch.Tensor, ...]
     try:
         # Batch 1 would be taken for a constant by the exporter, so it sees two samples.
         doubled = tuple(torch.cat([e[:1], e[:1]]) for e in examples)
-        program = torch.export.export(
-            net,
-            doubled,
-            dynamic_shapes=tuple({0: torch.export.Dim.DYNAMIC} for _ in doubled),
-            strict=False,
-        )
+        # Without gradients, or what a module computes under no_grad would be a graph of its own.
+        with torch.no_grad():
+            program = torch.export.export(
+                net,
+                doubled,
+                dynamic_shapes=tuple({0: torch.export.Dim.DYNAMIC} for _ in doubled),
+                strict=False,
+            )
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(

@@ -100,7 +100,7 @@ def analyse(module: fx.GraphModule, values: Mapping[fx.Node, object]) -> Couplin
                 for ids in trace.axes(value):
                     trace.freeze(ids, "it is an output of the model")
         elif trace.shapes[node] or isinstance(values[node], torch.Tensor):
-            trace.values[node] = _axes(trace, node)
+            trace.values[node] = _axes(trace, node, values[node])
     channels = settle(trace)
     return Coupling(
         grouped(trace, channels),
@@ -113,23 +113,27 @@ def analyse(module: fx.GraphModule, values: Mapping[fx.Node, object]) -> Couplin
     )
 
 
-def _axes(trace: Trace, node: fx.Node) -> object:
+def _axes(trace: Trace, node: fx.Node, value: object) -> object:
     if node.op == "placeholder":
         return tuple(trace.frozen(n, "it is an input of the model") for n in trace.shapes[node])
     if node.op == "get_attr":
         if node.target not in trace.parameters:
-            trace.parameters[node.target] = tuple(trace.fresh(n) for n in trace.shapes[node])
+            trace.parameters[node.target] = tuple(
+                trace.fresh(n) if value.is_floating_point() else trace.frozen(n, "it is no weight")
+                for n in value.shape
+            )
         return trace.parameters[node.target]
     rule = RULES.get(node.target)
     if rule is None and torch.Tag.pointwise in getattr(node.target, "tags", ()):
         rule = elementwise.pointwise
     found = None if rule is None else rule(trace, node)
     if found is None:
-        name = str(node.target)
-        trace.unfollowed[layer(node)] = why = f"{name} at '{node.name}' is not followed"
+        why = f"{node.target} at '{node.name}' is not followed"
         for argument in node.all_input_nodes:
             for ids in _flat(trace.values.get(argument, ())):
-                trace.freeze(ids, why)
+                if not is_frozen(ids):
+                    trace.unfollowed[layer(node)] = why
+                    trace.freeze(ids, why)
         found = _fixed(trace, trace.shapes[node], why)
     return found
 

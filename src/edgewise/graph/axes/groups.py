@@ -71,7 +71,9 @@ def grouped(trace: Trace, channels: Channels) -> tuple[Group, ...]:
         positions = position[at].reshape(units[kind[at[0]]], -1)
         member = Member(name, axis, (name, axis) in trace.inputs, positions)
         found.setdefault(kind[at[0]], []).append(member)
-    return tuple(_named(list(map(_ordered, found.values()))))
+    weighty = {name for name, ids in trace.parameters.items() if len(ids) > 1}
+    groups = [_ordered(m) for m in found.values() if any(row.parameter in weighty for row in m)]
+    return tuple(_named(groups))
 
 
 def _ordered(members: list[Member]) -> Group:

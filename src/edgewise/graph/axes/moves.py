@@ -258,8 +258,8 @@ def index(trace: Trace, node: fx.Node) -> Axes | None:
     """Positions looked up by number: those axes stay."""
     x = trace.axes(node.args[0])
     at = [d for d, i in enumerate(node.args[1]) if i is not None]
-    for d in at:
-        trace.freeze(x[d], f"'{node.name}' looks up by number")
+    for ids in [*(x[d] for d in at), *(ids for d in at for ids in trace.axes(node.args[1][d]))]:
+        trace.freeze(ids, f"'{node.name}' looks up by number")
     if at != list(range(at[0], at[-1] + 1)):
         return None
     rank = len(trace.shapes[node]) - (len(x) - len(at))
@@ -272,7 +272,8 @@ def index_select(trace: Trace, node: fx.Node) -> Axes:
     x = list(trace.axes(node.args[0]))
     dim = node.args[1]
     why = f"'{node.name}' looks up by number"
-    trace.freeze(x[dim], why)
+    for ids in (x[dim], *trace.axes(node.args[2])):
+        trace.freeze(ids, why)
     x[dim] = trace.frozen(trace.shapes[node][dim], why)
     return tuple(x)
 
