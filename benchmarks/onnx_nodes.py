@@ -40,6 +40,7 @@ from edgewise.loading.onnx.prepare import prepare
 
 __all__ = ["Outcome", "cases", "judge"]
 
+ROUNDINGS = {torch.float32: 4 * 2**-23, torch.float16: 2**-10, torch.bfloat16: 2**-7}
 RANDOM = {"Bernoulli", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 
 
@@ -104,12 +105,10 @@ def _ways(model, inputs) -> Iterator[tuple[str, onnx.ModelProto, set[int]]]:
     every = set(range(len(inputs)))
     yield "load", model, every
     yield "static", model, every
-    # Data is the first input; a float behind it that is no scalar is data too.
-    kept = {
-        i
-        for i, v in enumerate(inputs)
-        if (i == 0 and v.dtype.kind == "f") or (v.dtype.kind == "f" and np.ndim(v) > 1)
-    } or ({0} if len(inputs) > 1 else set())
+    # Data is the first input, if it is no scalar, and every float behind it with several axes.
+    kept = {i for i, v in enumerate(inputs) if np.ndim(v) > 1 and np.asarray(v).dtype.kind == "f"}
+    if inputs and np.ndim(inputs[0]):
+        kept.add(0)
     if kept != every:
         copy = onnx.ModelProto()
         copy.CopyFrom(model)
@@ -160,8 +159,9 @@ def _difference(case, found, wanted) -> str:
         if random:
             continue
         a, b = (t.detach().to(torch.float64).numpy() for t in (have, want))
-        # The cases' own results are rounded too: four roundings of the largest element.
-        atol = case.atol + 4 * 2**-23 * np.nanmax(np.abs(b), initial=0, where=np.isfinite(b))
+        # The cases' own results are rounded too: some roundings of the largest element.
+        largest = np.nanmax(np.abs(b), initial=0, where=np.isfinite(b))
+        atol = case.atol + ROUNDINGS.get(want.dtype, 0.0) * largest
         if not np.allclose(a, b, case.rtol, atol, equal_nan=True):
             return f"output {i} differs by {np.nanmax(np.abs(a - b)):.3g}"
     return ""

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from .file import DTYPES
 from .rows import Op, host, row
-from .values import Constant, Stored, as_array, as_tensor, dtype_of, known
+from .values import Constant, Stored, as_array, as_tensor, dtype_of, known, outside, typed
 
 __all__: list[str] = []
 
@@ -275,7 +275,7 @@ def hard_sigmoid(op, x):
 def shrink(op, x):
     lambd, bias = op.get("lambd", 0.5), op.get("bias", 0.0)
     outside = torch.where(x > lambd, x - bias, torch.zeros_like(x))
-    return torch.where(x < -lambd, x + bias, outside).to(x.dtype)
+    return torch.where(x < -lambd, x + bias, outside)
 
 
 @row("IsInf")
@@ -290,12 +290,15 @@ def is_inf(op, x):
 
 @row("Cast", moves=False)
 def cast(op, x):
-    return _cast(op, x, _dtype(op, op["to"]))
+    return typed(x, _dtype(op, op["to"]))
 
 
 @row("CastLike", raw=True)
 def cast_like(op, x, like):
-    return _cast(op, as_tensor(x), dtype_of(like))
+    if known(x):
+        with outside():
+            return Constant.of(torch.from_numpy(as_array(x).copy()).to(dtype_of(like)))
+    return typed(as_tensor(x), dtype_of(like))
 
 
 def _dtype(op: Op, number: int) -> torch.dtype:
@@ -304,15 +307,11 @@ def _dtype(op: Op, number: int) -> torch.dtype:
     return DTYPES[number]
 
 
-def _cast(op: Op, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    if x.dtype == dtype:
-        return x
-    return x.to(dtype)
-
-
 @host("Cast")
 def host_cast(op, x):
     dtype = _dtype(op, op["to"])
+    if dtype == torch.bfloat16:
+        return NotImplemented
     if x.dtype != object:
         return x.astype(str(dtype).removeprefix("torch."))
     if dtype.is_floating_point:

@@ -42,7 +42,7 @@ OLDEST = 7
 NEWEST = defs.onnx_opset_version()
 # A protobuf message ends at 2 GiB; weights beside it may be larger, each bounded by this.
 LARGEST_FILE, LARGEST_TENSOR = 2**31, 2**33
-MOST_NODES, DEEPEST = 100_000, 8
+MOST_NODES, DEEPEST = 20_000, 8
 DOMAINS = {"": "", "ai.onnx": ""}
 
 DTYPES = {
@@ -90,10 +90,7 @@ def read(path: Path) -> Graph:
             "export it with one of these"
         )
     reader = _Reader(path, versions, {(f.domain, f.name): f for f in model.functions})
-    try:
-        return reader.graph(model.graph, {}, 0)
-    except UnicodeDecodeError:
-        raise ModelError(f"{path.name} is damaged: a name in it is no text") from None
+    return reader.graph(model.graph, {}, 0)
 
 
 class _Reader:
@@ -112,6 +109,11 @@ class _Reader:
 
     def fail(self, why: str) -> ModelError:
         return ModelError(f"{self.path.name} cannot be read: {why}")
+
+    def text(self, *names: Any) -> None:
+        """Refuse bytes that are no text, which protobuf lets through."""
+        if not all(isinstance(name, str) for name in names):
+            raise self.fail("a name in it is no text; it is damaged")
 
     def graph(self, proto: GraphProto, outside: Mapping[str, Any], depth: int) -> Graph:
         """`outside`: the names that a subgraph may read of the graphs around it."""
@@ -144,6 +146,7 @@ class _Reader:
         nodes = []
         for proto in protos:
             self.count += 1
+            self.text(proto.name, proto.op_type, proto.domain, *proto.input, *proto.output)
             if self.count > MOST_NODES:
                 raise self.fail(f"it has more than {MOST_NODES:,} nodes")
             name = proto.name or next(iter(proto.output), "") or proto.op_type
@@ -178,35 +181,50 @@ class _Reader:
         names = {"": ""}
         names.update(zip(function.input, (*at.input, *[""] * len(function.input)), strict=False))
         names.update(zip(function.output, at.output, strict=False))
-        protos = []
-        for proto in function.node:
-            copy = NodeProto()
-            copy.CopyFrom(proto)
-            copy.name = f"{name}/{proto.name or proto.op_type}"
-            for value in proto.output:
-                names.setdefault(value, f"{name}/{value}")
-            if not set(proto.input) <= set(names):
-                raise self.fail(
-                    f"function '{function.name}' reads a value that it does not compute"
-                )
-            copy.input[:] = [names[value] for value in proto.input]
-            copy.output[:] = [names[value] for value in proto.output]
-            del copy.attribute[:]
-            for attribute in proto.attribute:
-                if attribute.g.node or attribute.graphs:
-                    raise self.fail(f"function '{function.name}' holds a graph; inline it first")
-                if attribute.ref_attr_name:
-                    if (source := given.get(attribute.ref_attr_name)) is None:
-                        continue
-                    copy.attribute.add().CopyFrom(source)
-                    copy.attribute[-1].name = attribute.name
-                else:
-                    copy.attribute.add().CopyFrom(attribute)
-            protos.append(copy)
+        protos = self.bound(function.node, given, names, f"{name}/")
         # A function's body sees its inputs alone: what is renamed is known, or computed in it.
         return self.nodes(protos, versions, {"", *at.input}, depth + 1)
 
+    def bound(
+        self,
+        nodes: Iterable[NodeProto],
+        given: Mapping[str, AttributeProto],
+        names: dict[str, str],
+        prefix: str,
+    ) -> list[NodeProto]:
+        """Copies of a function's nodes, with its attributes given and its values renamed."""
+        protos = []
+        for proto in nodes:
+            copy = NodeProto()
+            copy.CopyFrom(proto)
+            copy.name = f"{prefix}{proto.name or proto.op_type}"
+            copy.input[:] = [names.get(value, value) for value in proto.input]
+            for value in proto.output:
+                names.setdefault(value, f"{prefix}{value}" if value else "")
+            copy.output[:] = [names[value] for value in proto.output]
+            del copy.attribute[:]
+            for attribute in proto.attribute:
+                source = attribute
+                if attribute.ref_attr_name:
+                    source = given.get(attribute.ref_attr_name)
+                if source is None:
+                    continue
+                copy.attribute.add().CopyFrom(source)
+                copy.attribute[-1].name = attribute.name
+                if source.type == AttributeProto.GRAPH:
+                    graph = copy.attribute[-1].g
+                    own = [*(v.name for v in graph.input), *(t.name for t in graph.initializer)]
+                    inner = {**names, **dict(zip(own, own, strict=True))}
+                    inside = self.bound(graph.node, given, inner, prefix)
+                    del graph.node[:]
+                    graph.node.extend(inside)
+                    for value in graph.output:
+                        value.name = inner.get(value.name, value.name)
+            protos.append(copy)
+        return protos
+
     def attribute(self, proto: AttributeProto, known: Iterable[str], depth: int) -> Any:
+        self.text(proto.name)
         if proto.type == AttributeProto.TENSOR:
             return Constant.of(self.tensor(proto.t))
         if proto.type == AttributeProto.GRAPH:
@@ -226,6 +244,7 @@ class _Reader:
     def input(self, proto: Any) -> Input:
         """A graph's input: a dense tensor of a dtype that torch has."""
         kind = proto.type
+        self.text(proto.name, *(d.dim_param for d in kind.tensor_type.shape.dim))
         if kind.WhichOneof("value") is None:
             return Input(proto.name)
         if not kind.HasField("tensor_type"):
@@ -248,6 +267,11 @@ class _Reader:
 
     def tensor(self, proto: TensorProto) -> torch.Tensor:
         """A tensor's elements, after its claims were compared with what is really there."""
+        self.text(
+            proto.name,
+            *(e.key for e in proto.external_data),
+            *(e.value for e in proto.external_data),
+        )
         if proto.data_type not in DTYPES:
             raise self.fail(f"tensor '{proto.name}' has {_named(proto.data_type)} elements")
         dtype, shape = DTYPES[proto.data_type], tuple(proto.dims)
@@ -345,11 +369,15 @@ def body(node: Node, inputs: Sequence[tuple[torch.dtype, Sequence[int]] | None])
         function = schema.function_body
     else:
         return None
-    call = helper.make_node(node.kind, list(function.input), list(function.output))
-    call.attribute.extend(proto.attribute)
+    given = {a.name: a for a in proto.attribute}
     for name, attribute in schema.attributes.items():
-        if name not in node.attributes and attribute.default_value.name:
-            call.attribute.append(attribute.default_value)
+        if attribute.default_value.name:
+            given.setdefault(name, attribute.default_value)
     reader = _Reader(Path(node.kind), {"": node.version}, {})
-    nodes = reader.call(function, call, node.name, 0)
-    return Graph([Input(name) for name in function.input], list(function.output), {}, nodes)
+    protos = reader.bound(function.node, given, {}, "")
+    nodes = reader.nodes(protos, reader.versions, {"", *function.input}, 0)
+    wanted = [
+        name if i < len(node.outputs) and node.outputs[i] else ""
+        for i, name in enumerate(function.output)
+    ]
+    return Graph([Input(name) for name in function.input], wanted, {}, nodes)

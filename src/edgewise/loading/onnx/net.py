@@ -46,7 +46,7 @@ def identifier(name: str, taken: set[str]) -> str:
     """A name of a file as a name in Python, other than those taken."""
     name = re.sub(r"\W", "_", name.strip("/"), flags=re.ASCII) or "value"
     name = f"m_{name}" if not name[0].isalpha() and name[0] != "_" else name
-    while name in taken:
+    while name in taken or keyword.iskeyword(name):
         name += "_"
     taken.add(name)
     return name
@@ -86,7 +86,7 @@ class Net(nn.Module):
             self.add_module(identifier(node.name.replace(".", "_"), taken), call)
             self.calls.append(call)
         # The exporter names the inputs after the parameters of `forward`.
-        names: set[str] = set(keyword.kwlist)
+        names: set[str] = set()
         parameters = [
             inspect.Parameter(identifier(i.name, names), inspect.Parameter.POSITIONAL_OR_KEYWORD)
             for i in graph.inputs
@@ -110,8 +110,9 @@ class Net(nn.Module):
 
     def _place(self, name: str, value: torch.Tensor, trained: bool) -> str:
         """Register a constant under its own name, as far as Python allows it; gives the path."""
-        parts = [re.sub(r"\W", "_", part, flags=re.ASCII) for part in name.split(".")]
-        parts = [part or "_" for part in parts]
+        # fx writes names into source code, so that each must be an identifier there.
+        parts = [re.sub(r"\W", "_", part, flags=re.ASCII) or "_" for part in name.split(".")]
+        parts = [f"{part}_" if keyword.iskeyword(part) else part for part in parts]
         owner: nn.Module = self
         while len(parts) > 1:
             child = getattr(owner, parts[0], None)
@@ -152,10 +153,7 @@ class Net(nn.Module):
             inputs = [env[name] if name else None for name in node.inputs]
             outputs = calls[i](run, inputs) if calls else run(node, inputs)
             env.update((n, v) for n, v in zip(node.outputs, outputs, strict=False) if n)
-        missing = [name for name in graph.outputs if name not in env]
-        if missing:
-            raise ModelError(f"its output '{missing[0]}' is not computed")
-        return [env[name] for name in graph.outputs]
+        return [env[name] if name else None for name in graph.outputs]
 
     def _apply(self, node: Node, inputs: list[Any], env: dict[str, Any], depth: int) -> list[Any]:
         def inner(graph: Graph, values: list[Any]) -> list[Any]:

@@ -34,6 +34,10 @@ SETTINGS = {
 }  # fmt: skip
 # The result is still the tensor that the file names.
 KEEP_NAME = {"Transpose", "Reshape", "Cast", "DequantizeLinear", "Identity", "Unsqueeze", "Squeeze"}
+REAL = {
+    "BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization",
+    "RMSNormalization", "PRelu",
+}  # fmt: skip
 UNFOLDED = {"QuantizeLinear", "DequantizeLinear", "edgewise:Weight", "DynamicQuantizeLinear"}
 
 
@@ -76,7 +80,7 @@ class _Preparation:
         self.readers.update(self.graph.outputs)
         for node in nodes:
             if not self.fold(node):
-                for form in (_weight, _grid, _linear):
+                for form in (_real, _weight, _grid, _linear):
                     node = form(self, node) or node
                 self.add(node)
         self._join_biases()
@@ -232,6 +236,18 @@ def _may_train(value: torch.Tensor) -> bool:
 
 
 # --- forms --------------------------------------------------------------------------------------
+
+
+def _real(work: _Preparation, node: Node) -> Node | None:
+    """What normalises takes real numbers; that they lie on a grid says nothing there."""
+    if node.kind not in REAL:
+        return None
+    inputs = list(node.inputs)
+    for i, name in enumerate(inputs):
+        source = work.producer.get(name)
+        if i and source is not None and source.kind == "edgewise:Weight":
+            inputs[i] = source.inputs[0]
+    return replace(node, inputs=tuple(inputs))
 
 
 def _weight(work: _Preparation, node: Node) -> Node | None:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from .elementwise import widened
 from .rows import Op, row
 from .shapes import axes_of
-from .values import as_tensor
+from .values import as_tensor, typed
 
 __all__: list[str] = []
 
@@ -178,7 +178,7 @@ def layer_norm(op, x, gain, shift=None):
     mean = x.mean(axes, keepdim=True)
     centred = x - mean
     inverse = torch.rsqrt((centred * centred).mean(axes, keepdim=True) + epsilon)
-    y = (centred * inverse).to(kind) * gain
+    y = typed(centred * inverse, kind) * gain
     return (y if shift is None else y + shift), mean, inverse
 
 
@@ -188,7 +188,7 @@ def rms_norm(op, x, gain):
     axes, kind = list(range(axis, x.ndim)), x.dtype
     x = x.to(torch.float32) if kind.itemsize < 4 else x
     square = (x * x).mean(axes, keepdim=True)
-    return (x * torch.rsqrt(square + op.get("epsilon", 1e-5))).to(kind) * gain
+    return typed(x * torch.rsqrt(square + op.get("epsilon", 1e-5)), kind) * gain
 
 
 @row("GroupNormalization")

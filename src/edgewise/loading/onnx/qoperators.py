@@ -45,6 +45,7 @@ FORMS = {
     f"{MICROSOFT}QLinearMul": Form("Mul", (0, 3), 6),
     f"{MICROSOFT}QGemm": Form("Gemm", (0, 3), 7, (1, 1), bias=6),
     f"{MICROSOFT}QLinearSigmoid": Form("Sigmoid", (0,), 3),
+    f"{MICROSOFT}QLinearSoftmax": Form("Softmax", (0,), 3),
     f"{MICROSOFT}QLinearLeakyRelu": Form("LeakyRelu", (0,), 3),
     f"{MICROSOFT}QLinearGlobalAveragePool": Form("GlobalAveragePool", (0,), 3),
     f"{MICROSOFT}QLinearAveragePool": Form("AveragePool", (0,), 3),

@@ -14,7 +14,7 @@ from .file import DTYPES
 from .graph import Node
 from .rows import Op, row
 from .spatial import convolve
-from .values import Constant, Grid, Stored, as_tensor, dtype_of
+from .values import Constant, Grid, Stored, as_tensor, dtype_of, typed
 
 __all__ = ["OFFSETS", "stored_dtype"]
 
@@ -29,11 +29,11 @@ def _grid(op: Op, scale: Any, zero_point: Any, dtype: torch.dtype, rank: int) ->
     bits = 8 * dtype.itemsize
     low, high, offset = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1, OFFSETS[dtype]
     ours = bool(op.get("edgewise.ours"))
-    scale_ = as_tensor(scale).to(torch.float32)
+    scale_ = typed(as_tensor(scale), torch.float32)
     if zero_point is None:
         zero_point_ = torch.full(scale_.shape, -offset, dtype=torch.int32)
     else:
-        zero_point_ = as_tensor(zero_point).to(torch.int32)
+        zero_point_ = typed(as_tensor(zero_point), torch.int32)
         zero_point_ = zero_point_ if ours else zero_point_ - offset
     if scale_.numel() == 1 and not ours:
         scale_, zero_point_ = scale_.reshape(()), zero_point_.reshape(())
@@ -74,10 +74,10 @@ def dequantize(op, x, scale, zero_point=None):
     rank = (x.real if isinstance(x, Stored) else as_tensor(x)).ndim
     grid = _grid(op, scale, zero_point, dtype, rank)
     if isinstance(x, Stored) and x.grid.key == grid.key:
-        return x.real.to(kind)
+        return typed(x.real, kind)
     steps = as_tensor(x).to(torch.int32) - grid.offset
     real = (steps - grid.along(grid.zero_point, rank)).to(torch.float32)
-    return grid.snap(real * grid.along(grid.scale, rank)).to(kind)
+    return typed(grid.snap(real * grid.along(grid.scale, rank)), kind)
 
 
 def _plain(op: Op, x: torch.Tensor, scale: Any, zero_point: Any) -> torch.Tensor:
@@ -89,7 +89,7 @@ def _plain(op: Op, x: torch.Tensor, scale: Any, zero_point: Any) -> torch.Tensor
     if scale.ndim == 1 and scale.numel() > 1:
         shape[op.axis(op.get("axis", 1), x.ndim)] = -1
     real = x if zero_point is None else x - as_tensor(zero_point).reshape(shape)
-    return real.to(scale.dtype) * scale.reshape(shape)
+    return typed(real, scale.dtype) * scale.reshape(shape)
 
 
 @row("edgewise:Weight")

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from .rows import Op, row
 from .shapes import integers
-from .values import symbolic
+from .values import symbolic, typed
 
 __all__: list[str] = []
 
@@ -143,12 +143,14 @@ def resize(op, x, region=None, scales=None, sizes=None):
             y = torch.index_select(y, axis, torch.from_numpy(matrix.argmax(1)))
         else:
             weights = torch.from_numpy(matrix).to(kind if kind.is_floating_point else torch.float32)
-            y = torch.matmul(y.movedim(axis, -1).to(weights.dtype), weights.t()).movedim(-1, axis)
+            y = torch.matmul(typed(y.movedim(axis, -1), weights.dtype), weights.t()).movedim(
+                -1, axis
+            )
         if op.get("coordinate_transformation_mode") == "tf_crop_and_resize" and outside.any():
             shape = [-1 if a == axis else 1 for a in range(x.ndim)]
             mask = torch.from_numpy(outside).reshape(shape)
             y = torch.where(mask, op.get("extrapolation_value", 0.0), y)
-    return y.to(kind)
+    return typed(y, kind)
 
 
 def _torch_resize(op: Op, x: torch.Tensor, steps: list) -> torch.Tensor | None:

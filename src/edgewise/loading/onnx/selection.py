@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from .file import DTYPES
 from .rows import Op, host, row
 from .shapes import axes_of, integers
-from .values import as_tensor, symbolic
+from .values import as_tensor, symbolic, typed
 
 __all__: list[str] = []
 
@@ -78,12 +78,12 @@ def gather(op, x, index):
         if axis == 0 and x.ndim == 2 and isinstance(x, torch.nn.Parameter):
             return F.embedding(_from_front(index, x.shape[0]), x)
         index = _from_front(index, x.shape[axis])
-    flat = torch.index_select(x, axis, index.reshape(-1).to(torch.int64))
+    flat = torch.index_select(x, axis, typed(index.reshape(-1), torch.int64))
     return flat.reshape(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
 
 
 def _from_front(index: torch.Tensor, extent: int) -> torch.Tensor:
-    index = index.to(torch.int64)
+    index = typed(index, torch.int64)
     return torch.where(index < 0, index + extent, index)
 
 
@@ -153,7 +153,7 @@ def one_hot(op, index, depth, values):
     depth = int(depth.reshape(-1)[0])
     rank = index.ndim + 1
     axis = op.axis(op.get("axis", -1), rank)
-    index = torch.remainder(index.to(torch.int64), depth) if depth else index
+    index = torch.remainder(typed(index, torch.int64), depth) if depth else index
     levels = torch.arange(depth).reshape([-1 if i == axis else 1 for i in range(rank)])
     return torch.where(index.unsqueeze(axis) == levels, values[1], values[0])
 
@@ -234,7 +234,7 @@ def _cumulative(op: Op, x: torch.Tensor, axis: np.ndarray, function: Any, neutra
     axis = op.axis(int(axis.reshape(-1)[0]), x.ndim)
     if op.get("reverse", 0):
         x = x.flip(axis)
-    result = function(x, axis).to(x.dtype)
+    result = typed(function(x, axis), x.dtype)
     if op.get("exclusive", 0):
         first = torch.full_like(result.narrow(axis, 0, 1), neutral)
         result = torch.cat([first, result.narrow(axis, 0, x.shape[axis] - 1)], axis)
@@ -245,7 +245,7 @@ def _cumulative(op: Op, x: torch.Tensor, axis: np.ndarray, function: Any, neutra
 def reverse_sequence(op, x, lengths):
     time, batch = op.get("time_axis", 0), op.get("batch_axis", 1)
     steps = torch.arange(x.shape[time])
-    lengths = lengths.to(torch.int64).unsqueeze(1)
+    lengths = typed(lengths, torch.int64).unsqueeze(1)
     index = torch.where(steps < lengths, lengths - 1 - steps, steps)  # (batch, time)
     if time < batch:
         index = index.t()

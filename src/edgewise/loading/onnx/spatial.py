@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from .rows import Op, row
-from .values import symbolic
+from .values import symbolic, typed
 
 __all__ = ["Window"]
 
@@ -149,7 +149,7 @@ def max_pool(op, x):
     else:
         x = window.padded(x, -math.inf)
         y = function(x, window.kernel, window.stride, 0, window.dilation)
-    return y.to(kind)
+    return typed(y, kind)
 
 
 def _with_indices(op: Op, x: torch.Tensor, window: Window):
@@ -187,7 +187,7 @@ def average_pool(op, x):
     else:
         ones = torch.ones(x.shape[1], 1, *window.kernel, dtype=x.dtype)
         sums = CONV[axes](padded, ones, None, window.stride, 0, window.dilation, x.shape[1])
-    return sums / _counts(window, outside).to(x.dtype)
+    return sums / typed(_counts(window, outside), x.dtype)
 
 
 def _counts(window: Window, outside: bool) -> torch.Tensor:

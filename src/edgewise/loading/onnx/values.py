@@ -34,6 +34,7 @@ __all__ = [
     "numbers_of",
     "outside",
     "symbolic",
+    "typed",
 ]
 
 
@@ -81,7 +82,7 @@ class Grid:
 
     def snap(self, x: torch.Tensor) -> torch.Tensor:
         """The nearest real numbers on the grid (float32)."""
-        x = x.to(torch.float32)
+        x = typed(x, torch.float32)
         return fake_quantize(x, self.scale, self.zero_point, self.low, self.high, self.axis)
 
     def along(self, value: torch.Tensor, ndim: int) -> torch.Tensor:
@@ -105,6 +106,11 @@ class Stored:
         zero_point = self.grid.along(self.grid.zero_point, self.real.ndim)
         steps = torch.round(self.real / scale) + (zero_point + self.grid.offset)
         return steps.to(self.grid.dtype)
+
+
+def typed(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The tensor in this dtype, without an operator where it has it already."""
+    return x if x.dtype == dtype else x.to(dtype)
 
 
 def symbolic(value: Any) -> bool:
