@@ -78,7 +78,8 @@ class Bottleneck(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             conv(a, inner, 1), conv(inner, inner, 3, stride, groups),
-            *([Gate(inner, gate, nn.Sigmoid, nn.ReLU)] if gate else []), conv(inner, b, 1, act=None),
+            *([Gate(inner, gate, nn.Sigmoid, nn.ReLU)] if gate else []),
+            conv(inner, b, 1, act=None),
         )  # fmt: skip
         self.down = conv(a, b, 1, stride, act=None) if stride > 1 or a != b else nn.Identity()
 

@@ -97,7 +97,7 @@ def inspect(model: Model, runtimes: Iterable[str] = tuple(RUNTIMES)) -> Inspecti
 
 
 def _groups(model: Model) -> tuple[tuple[GroupSize, ...], dict[str, str]]:
-    coupling = analyse(model.graph, shapes(model.graph, model.signature, 3))
+    coupling = analyse(model.graph, model.signature)
     rows = tuple(
         GroupSize(g.name, g.size, tuple(f"{m.parameter}[{m.axis}]" for m in g.members))
         for g in coupling.groups

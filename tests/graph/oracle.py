@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, fx
 
 from edgewise.graph.axes import Coupling, analyse
-from edgewise.graph.canonical import shapes
 from edgewise.graph.surgery import cut
 from edgewise.model import Model
 
@@ -60,7 +59,7 @@ BATCH = 3
 
 
 def coupling(model: Model) -> Coupling:
-    return analyse(model.graph, shapes(model.graph, model.signature, BATCH))
+    return analyse(model.graph, model.signature)
 
 
 def shares(found: Coupling, share: float, seed: int = 0) -> dict[str, np.ndarray]:

@@ -30,7 +30,7 @@ def test_the_graph_is_canonical(name):
     for node in graph.nodes:
         schema = getattr(node.target, "_schema", None)
         assert schema is None or not schema.is_mutable
-        assert not node.meta
+        assert node.meta.keys() == {"shape"}
 
 
 def test_parameters_keep_their_names_and_nodes_are_named_after_layers():

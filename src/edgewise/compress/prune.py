@@ -12,7 +12,6 @@ from ..data import Data
 from ..data.split import Split
 from ..errors import DataError, InputError, StepError
 from ..graph.axes import Coupling, analyse
-from ..graph.canonical import shapes
 from ..graph.surgery import Sizes, cut
 from ..math.importance import CRITERIA, Criterion
 from ..model import Model
@@ -26,7 +25,6 @@ __all__ = ["GroupCut", "Prune", "PrunePlan"]
 
 SCOPES = ("layer", "global")
 BATCH = 32
-SEEN = 3  # the batch that shapes are found at: a prime, which no other axis is likely to divide
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,7 @@ class Prune(Step):
             raise StepError("the model is quantized already: prune the float model, then quantize")
 
     def plan(self, model: Model, data: Data | None) -> PrunePlan:
-        coupling = analyse(model.graph, shapes(model.graph, model.signature, SEEN))
+        coupling = analyse(model.graph, model.signature)
         if not coupling.groups:
             why = "; ".join(f"{name}: {reason}" for name, reason in coupling.frozen.items())
             raise StepError(f"nothing in this model can be cut ({why})")
@@ -151,7 +149,7 @@ class Prune(Step):
         )  # fmt: skip
 
     def apply(self, model: Model, plan: PrunePlan) -> Model:
-        coupling = analyse(model.graph, shapes(model.graph, model.signature, SEEN))
+        coupling = analyse(model.graph, model.signature)
         sizes = {g.name: g.size for g in coupling.groups}
         for row in plan.groups:
             if sizes.get(row.group) != row.size:

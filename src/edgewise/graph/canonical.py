@@ -20,6 +20,7 @@ __all__ = [
     "check",
     "check_weights",
     "layer",
+    "recorded_shapes",
     "shapes",
     "signature_of",
     "sweep",
@@ -203,6 +204,29 @@ def shapes(module: fx.GraphModule, signature: Signature, batch: int) -> dict[fx.
     return interpreter.values
 
 
+def recorded_shapes(module: fx.GraphModule, signature: Signature) -> dict[fx.Node, tuple]:
+    """The shape of what each node gives at batch 3; of a tuple the shapes; of a number ().
+
+    3 is a prime, so that no other axis is likely to be taken for the batch. The graph of a Model
+    carries them: `check` and `signature_of` write them down. They are not to be asked for a graph
+    that was changed and not checked since.
+    """
+    if not all("shape" in node.meta for node in module.graph.nodes):
+        _record(shapes(module, signature, 3))
+    return {node: node.meta["shape"] for node in module.graph.nodes}
+
+
+def _record(values: dict[fx.Node, object]) -> None:
+    for node, value in values.items():
+        node.meta["shape"] = _shape(value)
+
+
+def _shape(value: object) -> tuple:
+    if isinstance(value, torch.Tensor):
+        return tuple(value.shape)
+    return tuple(map(_shape, value)) if isinstance(value, tuple | list) else ()
+
+
 def empty(spec: TensorSpec, batch: int) -> torch.Tensor:
     """A tensor of the spec's shape and dtype, its values undefined."""
     return torch.empty(
@@ -255,6 +279,7 @@ def _outputs(module: fx.GraphModule, inputs: tuple[TensorSpec, ...]) -> tuple[Te
     """Output specs, found by running at batch 2 and 3: the axis that follows is the batch."""
     output = next(n for n in module.graph.nodes if n.op == "output")
     runs = [shapes(module, Signature(inputs, ()), batch) for batch in (2, 3)]
+    _record(runs[1])
     specs = []
     for i, node in enumerate(output.args[0]):
         two, three = (run[node] for run in runs)

@@ -1,6 +1,6 @@
 """Axes that move together: which axes of which tensors are one and the same set of channels.
 
-    found = analyse(module, shapes)
+    found = analyse(model.graph, model.signature)
     for group in found.groups: print(group.name, group.size)
 
 `trace` holds what is known, one file a family of operators the rules, `products` decides what
@@ -17,11 +17,13 @@ import numpy as np
 import torch
 from torch import fx
 
-from ..canonical import layer
+from ...record import Signature
+from ..canonical import layer, recorded_shapes
+from ..fold import constant
 from . import elementwise, layers, moves
 from .groups import Group, Member, grouped
 from .products import Channels, settle
-from .trace import Axes, Trace, is_frozen, shape_of
+from .trace import Axes, Trace, is_frozen
 
 __all__ = ["Coupling", "Group", "Member", "analyse"]
 
@@ -86,21 +88,16 @@ class Coupling:
         return np.concatenate([dead[self.channels.of], np.zeros(self.padding, bool)])
 
 
-def analyse(module: fx.GraphModule, values: Mapping[fx.Node, object]) -> Coupling:
-    """Find the axes that move together.
-
-    Args:
-        module: in canonical form.
-        values: what each node gives (`edgewise.graph.canonical.shapes`).
-    """
-    trace = Trace({node: shape_of(value) for node, value in values.items()})
+def analyse(module: fx.GraphModule, signature: Signature) -> Coupling:
+    """Find the axes that move together in the graph of a Model."""
+    trace = Trace(recorded_shapes(module, signature))
     for node in module.graph.nodes:
         if node.op == "output":
             for value in node.args[0]:
                 for ids in trace.axes(value):
                     trace.freeze(ids, "it is an output of the model")
-        elif trace.shapes[node] or isinstance(values[node], torch.Tensor):
-            trace.values[node] = _axes(trace, node, values[node])
+        else:
+            trace.values[node] = _axes(trace, node, module)
     channels = settle(trace)
     return Coupling(
         grouped(trace, channels),
@@ -113,14 +110,15 @@ def analyse(module: fx.GraphModule, values: Mapping[fx.Node, object]) -> Couplin
     )
 
 
-def _axes(trace: Trace, node: fx.Node, value: object) -> object:
+def _axes(trace: Trace, node: fx.Node, module: fx.GraphModule) -> object:
     if node.op == "placeholder":
         return tuple(trace.frozen(n, "it is an input of the model") for n in trace.shapes[node])
     if node.op == "get_attr":
         if node.target not in trace.parameters:
+            floats = constant(module, node).is_floating_point()
             trace.parameters[node.target] = tuple(
-                trace.fresh(n) if value.is_floating_point() else trace.frozen(n, "it is no weight")
-                for n in value.shape
+                trace.fresh(n) if floats else trace.frozen(n, "it is no weight")
+                for n in trace.shapes[node]
             )
         return trace.parameters[node.target]
     rule = RULES.get(node.target)

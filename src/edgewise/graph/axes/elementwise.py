@@ -106,6 +106,12 @@ def scan(trace: Trace, node: fx.Node) -> Axes:
     return x
 
 
+def size(trace: Trace, node: fx.Node) -> Axes:
+    """A number that other nodes compute with: its axis stays."""
+    trace.freeze(trace.axes(node.args[0])[node.args[1]], f"'{node.name}' reads its size")
+    return ()
+
+
 SUMS = {aten.sum.dim_IntList, aten.sum.default, aten.mean.dim, aten.mean.default}
 REDUCTIONS = [
     *SUMS,
@@ -116,6 +122,7 @@ REDUCTIONS = [
 ]  # fmt: skip
 
 RULES = {
+    aten.sym_size.int: size,
     **dict.fromkeys(REDUCTIONS, reduction),
     **dict.fromkeys(
         [

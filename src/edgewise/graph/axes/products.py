@@ -56,8 +56,7 @@ def settle(trace: Trace) -> Channels:
             else:
                 _decide(trace, product, factor)
         if len(undecided) == len(pending):
-            first = undecided.pop(0)
-            _decide(trace, first, _preferred(first, undecided, channels))
+            undecided = _choose(trace, undecided, channels)
         pending = undecided
         channels = Channels(trace)
     return channels
@@ -82,18 +81,25 @@ def _forced(product: Product, channels: Channels) -> int | None:
     return None
 
 
-def _preferred(product: Product, others: list[Product], channels: Channels) -> int:
-    free = _free(product, channels)
-    keys = [channels(f).tobytes() for f in product.factors]
-    shuffled = any(
-        sorted(keys) == sorted(found) and keys != found
-        for other in others
-        if len(other.factors) == len(keys)
-        and (found := [channels(f).tobytes() for f in other.factors])
-    )
-    if product.largest or shuffled:
-        return max(free, key=lambda i: len(product.factors[i]))
-    return free[0]
+def _choose(trace: Trace, pending: list[Product], channels: Channels) -> list[Product]:
+    """Take the preferred factor of each; those that share an axis with one before wait."""
+    keys = [[channels(f).tobytes() for f in product.factors] for product in pending]
+    orders: dict[tuple[bytes, ...], set[tuple[bytes, ...]]] = {}
+    for key in keys:
+        orders.setdefault(tuple(sorted(key)), set()).add(tuple(key))
+    met: set[bytes] = set()
+    waiting = []
+    for product, key in zip(pending, keys, strict=True):
+        if met.isdisjoint(key):
+            shuffled = len(orders[tuple(sorted(key))]) > 1
+            free = _free(product, channels)
+            if product.largest or shuffled:
+                free.sort(key=lambda i, p=product: -len(p.factors[i]))
+            _decide(trace, product, free[0])
+        else:
+            waiting.append(product)
+        met.update(key)
+    return waiting
 
 
 def _decide(trace: Trace, product: Product, factor: int) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from torch import fx
 
 __all__ = ["Axes", "Product", "Trace"]
@@ -132,12 +131,3 @@ def is_frozen(ids: np.ndarray) -> bool:
     if ids.size == 0:
         return True
     return bool(ids[0] < 0) if ids.ndim == 1 and ids.strides[0] == 0 else bool((ids < 0).all())
-
-
-def shape_of(value: object) -> tuple:
-    """The shape of a tensor, the shapes of several, () for a number."""
-    if isinstance(value, torch.Tensor):
-        return tuple(value.shape)
-    if isinstance(value, tuple | list):
-        return tuple(shape_of(v) for v in value)
-    return ()
