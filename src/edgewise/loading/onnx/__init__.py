@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import fx
 
 from ...errors import ModelError
 from ...graph.layout import channels_first
 from ...model import Model
-from ...record import Event
+from ...record import Event, Signature, TensorSpec
 from ..torch import load_module
 from .file import read
 from .graph import Graph
@@ -58,7 +59,7 @@ def _exported(
     model = _named(load_module(net, _examples(graph)), graph)
     module = model.module()
     channels_first(module, model.signature.inputs)
-    model = replace(model, graph=module)
+    model = replace(model, graph=module, signature=_laid_out(module, model.signature))
     if batch is not None:
         _check_opened(net, model, batch)
     return model
@@ -115,6 +116,29 @@ def _named(model: Model, graph: Graph) -> Model:
         for spec, name in zip(model.signature.outputs, graph.outputs, strict=True)
     )
     return replace(model, signature=replace(model.signature, inputs=tuple(inputs), outputs=outputs))
+
+
+def _laid_out(module: fx.GraphModule, signature: Signature) -> Signature:
+    """Images that are permuted at once, or at last, have their channels last."""
+    holders = [node for node in module.graph.nodes if node.op == "placeholder"]
+    output = next(node for node in module.graph.nodes if node.op == "output")
+
+    def layout(spec: TensorSpec, permutes: list[fx.Node], order: list[int]) -> TensorSpec:
+        last = permutes and all(
+            n.target is torch.ops.aten.permute.default and list(n.args[1]) == order
+            for n in permutes
+        )
+        return replace(spec, layout="NHWC") if last else spec
+
+    inputs = (
+        layout(spec, list(node.users), [0, 3, 1, 2])
+        for spec, node in zip(signature.inputs, holders, strict=True)
+    )
+    outputs = (
+        layout(spec, [node], [0, 2, 3, 1])
+        for spec, node in zip(signature.outputs, output.args[0], strict=True)
+    )
+    return replace(signature, inputs=tuple(inputs), outputs=tuple(outputs))
 
 
 def _check_opened(net: Net, model: Model, batch: int) -> None:

@@ -153,7 +153,7 @@ def one_hot(op, index, depth, values):
     depth = int(depth.reshape(-1)[0])
     rank = index.ndim + 1
     axis = op.axis(op.get("axis", -1), rank)
-    index = torch.remainder(typed(index, torch.int64), depth) if depth else index
+    index = _from_front(index, depth)  # what is out of range is nowhere
     levels = torch.arange(depth).reshape([-1 if i == axis else 1 for i in range(rank)])
     return torch.where(index.unsqueeze(axis) == levels, values[1], values[0])
 
