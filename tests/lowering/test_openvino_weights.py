@@ -41,7 +41,7 @@ def test_inputs_rounded_at_run_time_to_one_step(bits, group, number, tmp_path):
     case = cases(bits, group, GROUPS)[number]
     have = runner.open(saved(case, tmp_path / "m.xml"), 1).run(*case.inputs)
     (want,) = reference.run(case.program, *case.inputs)
-    assert np.abs(have[0] - want).mean() <= 2e-3 * np.ptp(want)
+    assert np.abs(have[0] - want).mean() <= 1e-4 * np.ptp(want)
     assert np.abs(have[0] - want).max() <= 3e-2 * np.ptp(want)
 
 

@@ -35,6 +35,7 @@ from ..record import Signature
 from .build import build
 from .executorch_ops import OPS, Graph
 from .executorch_simplify import simplify
+from .executorch_weights import linear
 from .program import NO_CLAMP, Op, Program, Quant, Tensor
 from .symmetric import symmetric
 
@@ -199,13 +200,19 @@ class _Writer:
         graph, out = self.graph, op.output
         graph.layer = op.layer or out.name
         for tensor in (*op.inputs, out):
-            if tensor is not None and tensor.quant is not None and tensor.quant.dtype != "int8":
+            if tensor is None or tensor.quant is None:
+                continue
+            if tensor.quant.dtype != "int8" and tensor.data is None:
                 raise UnsupportedOperator(
                     f"executorch takes int8, found {tensor.quant.dtype} at {op.kind} "
                     f"'{graph.layer}': quantize that layer to int8"
                 )
         if op.kind in ("quantize", "dequantize"):
             value = self.real(op.inputs[0])
+        elif op.kind == "linear" and out.quant is None and op.inputs[1].quant is not None:
+            x, _, bias = op.inputs
+            value = linear(graph, op, self.floats(x), self.floats(bias))
+            value = graph.clamp(value, *op.attrs.get("clamp", NO_CLAMP))
         else:
             take = self.real if _takes_integers(op) else self.floats
             inputs = [take(t) for t in op.inputs]

@@ -41,9 +41,13 @@ class Graph:
         node.meta["layer"] = self.layer
         return node
 
+    def part(self, results: fx.Node, index: int) -> fx.Node:
+        """One of an operator's several results."""
+        return self(operator.getitem, results, index)
+
     def first(self, results: fx.Node) -> fx.Node:
         """The first of an operator's several results."""
-        return self(operator.getitem, results, 0)
+        return self.part(results, 0)
 
     def constant(self, value: np.ndarray) -> fx.Node:
         """A constant tensor; equal ones are stored once, which spares ExecuTorch many nodes."""
