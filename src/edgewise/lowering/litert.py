@@ -24,7 +24,7 @@ from .litert_graph import Graph, Value
 from .litert_ops import KERNELS
 from .program import VALUE_PRESERVING, Op, Program, Tensor
 from .strides import Frame, channels_last, complete
-from .symmetric import WEIGHTED, symmetric, weights_with_zero_points
+from .symmetric import WEIGHTED, real_weights, symmetric, weights_with_zero_points
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +81,7 @@ def to_tflite(
     """The file's bytes, and the layouts of inputs and outputs that differ from the signature's."""
     unsigned = bool(weights_with_zero_points(program)) and all(map(_suits_uint8, program.ops))
     g = Graph(half, unsigned)
-    program = program if unsigned else symmetric(program)
+    program = real_weights(program if unsigned else symmetric(program), every=unsigned)
     layouts: dict[str, str] = {}
     known: dict[str, Value] = {}
     inputs = {}
@@ -111,11 +111,11 @@ def to_tflite(
 
 
 def _suits_uint8(op: Op) -> bool:
-    """Whether TFLite's kernels for uint8 take an operator: they know no scales by channel, and
-    no weights of integers beside floats."""
+    """Whether TFLite's kernels for uint8 take an operator: they know no scales by channel."""
+    if op.kind in WEIGHTED and op.inputs[0].quant is None:
+        return True  # beside floats its weight will be of floats
     grids = [t.quant for t in op.inputs if t is not None and t.quant is not None]
-    beside = op.kind in WEIGHTED and (op.inputs[0].quant is None) and bool(grids)
-    return op.kind != "matmul" and not beside and all(grid.scale.ndim == 0 for grid in grids)
+    return op.kind != "matmul" and all(grid.scale.ndim == 0 for grid in grids)
 
 
 def value_of(g: Graph, known: dict[str, Value], tensor: Tensor) -> Value:

@@ -10,7 +10,7 @@ import numpy as np
 from .build import dequantized
 from .program import Op, Program, Tensor
 
-__all__ = ["WEIGHTED", "symmetric", "weights_with_zero_points"]
+__all__ = ["WEIGHTED", "real_weights", "symmetric", "weights_with_zero_points"]
 
 WEIGHTED = frozenset({"conv", "conv_transpose", "linear"})
 
@@ -26,6 +26,31 @@ def symmetric(program: Program) -> Program:
     No int8 weight stands for the same numbers: less its zero point it has nine bits.
     """
     return replace(program, ops=tuple(one for op in program.ops for one in _floated(op)))
+
+
+def real_weights(program: Program, every: bool = True) -> Program:
+    """The Program with quantized weights beside floats as floats, the numbers that they stand for.
+
+    For runtimes that would round what flows for such weights, which the Program does not say.
+
+    Args:
+        every: also those of symmetric int8 with a scale for each channel or one in all, which a
+            runtime may be able to keep small in its file.
+    """
+
+    def one(op: Op) -> Op:
+        if op.kind not in WEIGHTED or op.inputs[1].quant is None or "dynamic" in op.attrs:
+            return op
+        x, weight, *rest = op.inputs
+        if x.quant is not None or weight.data is None:
+            return op
+        plain = weight.quant.dtype == "int8" and weight.quant.scale.ndim < 2
+        if not every and plain and not weight.quant.zero_point.any():
+            return op
+        weight = replace(weight, quant=None, data=dequantized(weight))
+        return replace(op, inputs=(x, weight, *rest))
+
+    return replace(program, ops=tuple(map(one, program.ops)))
 
 
 def _has_zero_point(op: Op) -> bool:

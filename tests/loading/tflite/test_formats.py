@@ -263,6 +263,20 @@ def test_a_signature_is_of_tflite_files_only(tmp_path):
         load(torch.nn.Linear(2, 2), torch.zeros(1, 2), signature="main")
 
 
+def test_several_inputs_and_outputs_keep_their_order(random, tmp_path):
+    net = Made()
+    a, b = net.input(1, 3), net.input(1, 4)
+    sums = net.operator("ADD", [a, net.operator("NEG", [a])], "AddOptions")
+    net.write(tmp_path / "net.tflite", net.operator("EXP", [b]), sums, a)
+    model = load(tmp_path / "net.tflite")
+    assert [s.name for s in model.signature.inputs] == ["input0", "input1"]
+    x, y = (random.normal(size=(5, n)).astype(np.float32) for n in (3, 4))
+    have = model(x, y)
+    assert [h.shape for h in have] == [(5, 4), (5, 3), (5, 3)]
+    assert np.allclose(have[0], np.exp(y))
+    assert np.array_equal(have[2], x)
+
+
 def test_operators_that_no_model_can_hold_are_refused_by_name(tmp_path):
     net = Made()
     y = net.operator("CUSTOM", [net.input(1, 3)], custom="TFLite_Detection_PostProcess")

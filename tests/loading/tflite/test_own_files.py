@@ -8,10 +8,13 @@ pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
 from edgewise import lower
 from edgewise.compress.quantize import Quantize
 from edgewise.edge.runners.litert import open as open_file
+from edgewise.errors import ModelError
 from edgewise.graph.canonical import FAKE_QUANTIZE
 from edgewise.loading import load
 
 from ...nets import NETS, make
+
+MIXED = {"residual", "shuffle", "tokens"}
 
 
 def run(path, *inputs):
@@ -53,6 +56,22 @@ def test_an_int8_file_loads_back_bit_for_bit(name, tmp_path):
     second = lower(model, "litert", tmp_path / "second.tflite")
     assert np.array_equal(run(second.path, inputs)[0], want)
     assert count(model) <= count(quantized) + 2
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_file_for_four_samples_takes_any_number(name, tmp_path):
+    """Or says that it mixes them: reshapes of ours may join the batch with other axes."""
+    net, x = make(name)
+    first = lower(load(net, x[:1]), "litert", tmp_path / "first.tflite", batch=4)
+    inputs = x.numpy()
+    if name in MIXED:
+        with pytest.raises(ModelError, match="mixes the 4 samples"):
+            load(first.path)
+        return
+    model = load(first.path)
+    want = np.concatenate([first.run(inputs[i : i + 4]) for i in range(0, 8, 4)])
+    have = model(as_taken(model, inputs[:7]))
+    assert np.allclose(have, want[:7], rtol=1e-4, atol=1e-4 * np.abs(want).max())
 
 
 def count(model):

@@ -177,7 +177,9 @@ class Network:
 
     def _lifted(self, x: Value, shape: Sequence[int]) -> Value:
         if self.batch != 1:
-            raise ModelError(f"it mixes the {self.batch} samples of the file's batch")
+            raise ModelError(
+                f"it mixes the {self.batch} samples of the file's batch: convert the model for one"
+            )
         result = self.call(aten.reshape.default, x, [-1, *shape])
         return replace(result, grid=x.grid, lifted=True)
 
