@@ -18,11 +18,13 @@ _HOMES = {
     "Artifact": "edge.artifact",
     "Data": "data",
     "EdgewiseError": "errors",
+    "Equalize": "compress.equalize",
     "Measurement": "record",
     "Model": "model",
     "Prune": "compress.prune",
     "Quantize": "compress.quantize",
     "Recipe": "step",
+    "RoundWeights": "compress.round_weights",
     "compare": "measuring",
     "inspect": "inspection",
     "load": "loading",
@@ -36,11 +38,13 @@ __all__ = [
     "Artifact",
     "Data",
     "EdgewiseError",
+    "Equalize",
     "Measurement",
     "Model",
     "Prune",
     "Quantize",
     "Recipe",
+    "RoundWeights",
     "compare",
     "inspect",
     "load",
@@ -51,8 +55,10 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from .compress.equalize import Equalize
     from .compress.prune import Prune
     from .compress.quantize import Quantize
+    from .compress.round_weights import RoundWeights
     from .data import Data, load_data
     from .edge.artifact import Artifact
     from .errors import EdgewiseError

@@ -6,7 +6,7 @@ Scales are widened a little where that takes the ties out of a layer's rounding
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import fx
 from ..graph.fold import CONVOLUTIONS, constant
 from ..graph.placement import Placement, fused_clamp
 from ..math.affine import affine_parameters, symmetric_parameters
+from ..math.ranges import least_error
 from ..math.rounding import DENOMINATORS, without_ties
 
 __all__ = ["Range", "WeightScales", "activation_ranges", "scales", "weight_scales"]
@@ -36,12 +37,16 @@ class Range:
 
 @dataclass(frozen=True)
 class WeightScales:
-    """One weight: symmetric, one scale a channel along `axis`, or one in all (axis None)."""
+    """One weight: symmetric, one scale a channel along `axis`, or one in all (axis None).
+
+    Its integers lie in [-(2^(bits - 1) - 1), 2^(bits - 1) - 1].
+    """
 
     weight: str
     reader: str
     axis: int | None
     scales: tuple[float, ...]
+    bits: int = 8
 
 
 def scales(ranges: tuple[Range, ...]) -> dict[str, float]:
@@ -50,17 +55,11 @@ def scales(ranges: tuple[Range, ...]) -> dict[str, float]:
 
 
 def activation_ranges(
-    module: fx.GraphModule, placement: Placement, bounds: Mapping[str, tuple[float, float]]
+    module: fx.GraphModule, placement: Placement, spans: Sequence[tuple[float, float]]
 ) -> tuple[Range, ...]:
-    """One range for each group of values, from the (lowest, highest) seen of each."""
+    """The grid of each group of values, from the (low, high) that it should span."""
     ranges = []
-    for group in placement.groups:
-        if group.fixed is not None:
-            low, high = group.fixed
-        else:
-            seen = [bounds[value] for value in group.values if value in bounds]
-            low = min([low for low, _ in seen] + list(group.constants))
-            high = max([high for _, high in seen] + list(group.constants))
+    for group, (low, high) in zip(placement.groups, spans, strict=True):
         scale, zero_point = affine_parameters(torch.tensor(low), torch.tensor(high))
         ranges.append(Range(group.values, low, high, scale.item(), int(zero_point)))
     settled = {i for i, group in enumerate(placement.groups) if group.fixed is not None}
@@ -117,9 +116,15 @@ class _Additions:
 
 
 def weight_scales(
-    module: fx.GraphModule, placement: Placement, scale_of: Mapping[str, float]
+    module: fx.GraphModule,
+    placement: Placement,
+    scale_of: Mapping[str, float],
+    bits_of: Mapping[str, int],
 ) -> Iterator[WeightScales]:
-    """The scales of every quantized weight, one row for each layer that reads it."""
+    """The scales of every quantized weight, one row for each layer that reads it.
+
+    With fewer than 8 bits the largest weights are clipped where that lowers the squared error.
+    """
     nodes = {node.name: node for node in module.graph.nodes}
     for name, axis in placement.weights:
         weight = constant(module, nodes[name]).detach()
@@ -128,9 +133,13 @@ def weight_scales(
                 scale, _ = symmetric_parameters(weight.abs().amax())
                 yield WeightScales(name, reader.name, None, (scale.item(),))
                 continue
-            other = [i for i in range(weight.ndim) if i != axis]
-            magnitude = weight.abs().amax(other)
-            scale, _ = symmetric_parameters(torch.maximum(magnitude, magnitude.max() * 2**-20))
+            bits = bits_of.get(reader.name, 8)
+            rows = weight.movedim(axis, 0).flatten(1)
+            magnitude = rows.abs().amax(1)
+            magnitude = torch.maximum(magnitude, magnitude.max() * 2**-20)
+            scale = (
+                symmetric_parameters(magnitude, 127)[0] if bits == 8 else least_error(rows, bits)
+            )
             bias = constant(module, reader.args[2]) if len(reader.args) > 2 else None
             if bias is not None:
                 # The bias becomes an int32 of scale `input scale * weight scale`: a channel of
@@ -141,4 +150,4 @@ def weight_scales(
             if output is not None and reader.target in CONVOLUTIONS:
                 step = scale_of[reader.args[0].name] / output
                 scale = without_ties(scale.double().numpy() * step) / step
-            yield WeightScales(name, reader.name, axis, tuple(map(float, np.float32(scale))))
+            yield WeightScales(name, reader.name, axis, tuple(map(float, np.float32(scale))), bits)

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 
 import torch
 from torch import Tensor, fx
 
 from ..capabilities import Capabilities, Support
-from ..data import Data, Split
+from ..data import Data
 from ..errors import DataError, InputError, StepError
 from ..graph.canonical import FAKE_QUANTIZE, layer, shapes
 from ..graph.fold import CONVOLUTIONS, constant, fold
-from ..graph.placement import Placement, place
+from ..graph.placement import place
 from ..model import Model
 from ..step import Plan, Step
 from .grids import Range, WeightScales, activation_ranges, scales, weight_scales
+from .names import matching
+from .observe import JUDGED, METHODS, observe, spans
 from .schemes import scheme_of
 from .weights import WeightPlan, apply_weights, plan_weights
 
 __all__ = ["Quantize", "QuantizePlan"]
-
-BATCH = 8  # samples run at once: what flows between layers stays in the processor's caches
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,12 @@ class Quantize(Step):
         target: what the runtime can take (`edgewise.capabilities`): the plan is made for its fast
             kernels, refused where it has none, and warns where they are slower than float.
         group: inputs that share one scale of a 4-bit weight; None for what the target likes best.
+        weight_bits: of the weights under ``"int8"``, 2 to 8: one number, or patterns of layers with
+            a number each (``{"layer3.*": 4}``, the others 8). Runtimes store and run them as 8
+            bits; what shrinks is the file once it is compressed.
+        ranges: what an activation's grid spans: ``"minmax"``, ``"moving-average"``,
+            ``"percentile"``, ``"mse"``, ``"entropy"`` or ``"octav"``; ``"auto"`` tries all of them
+            and takes for each value what changes the outputs of its readers least.
     """
 
     scheme: str = "int8"
@@ -61,14 +65,24 @@ class Quantize(Step):
     keep_float: tuple[str, ...] = ()
     target: Capabilities | None = None
     group: int | None = None
+    weight_bits: int | dict[str, int] = 8
+    ranges: str = "minmax"
 
     def __post_init__(self):
+        asked = self.weight_bits if isinstance(self.weight_bits, dict) else {"*": self.weight_bits}
+        for bits in asked.values():
+            if not 2 <= bits <= 8:
+                raise InputError(f"weight_bits must be 2 to 8, found {bits}")
+        if self.scheme != "int8" and self.weight_bits != 8:
+            raise InputError(f"weight_bits belongs to the scheme 'int8', not to '{self.scheme}'")
         grouped = scheme_of(self.scheme).grouped
         if self.group is not None and (self.group < 1 or not grouped):
             raise InputError(
                 f"group must be at least 1, and is for schemes of 4 bits: found {self.group} for "
                 f"'{self.scheme}'"
             )
+        if self.ranges not in METHODS:
+            raise InputError(f"unknown ranges '{self.ranges}': choose one of {', '.join(METHODS)}")
         if self.samples < 1:
             raise InputError(f"samples must be at least 1, found {self.samples}")
 
@@ -100,9 +114,12 @@ class Quantize(Step):
         calibration = data.require("calibration")
         module = fold(model.module())
         placement = place(module, shapes(module, model.signature, 2), self._keeps_float(module))
-        bounds = _observe(module, placement, self._batches(calibration))
-        activations = activation_ranges(module, placement, bounds)
-        weights = tuple(weight_scales(module, placement, scales(activations)))
+        seen = observe(module, placement, calibration, self.samples, self.ranges != "minmax")
+        inputs, _ = calibration.take(JUDGED)
+        ends = spans(module, placement, seen, self.ranges, tuple(map(torch.from_numpy, inputs)))
+        activations = activation_ranges(module, placement, ends)
+        bits = self._bits(module)
+        weights = tuple(weight_scales(module, placement, scales(activations), bits))
         return QuantizePlan(self.scheme, activations, weights, placement.skipped)
 
     def apply(self, model: Model, plan: QuantizePlan | WeightPlan) -> Model:
@@ -121,89 +138,37 @@ class Quantize(Step):
         for row in plan.weights:
             scale = torch.tensor(row.scales if row.axis is not None else row.scales[0])
             grid = _register(module, row.weight, scale, 0)
-            _insert(module, nodes[row.weight], [nodes[row.reader]], grid, (-127, 127, row.axis))
+            top = 2 ** (row.bits - 1) - 1
+            _insert(module, nodes[row.weight], [nodes[row.reader]], grid, (-top, top, row.axis))
         return Model(module, model.signature)
 
     def _support(self) -> Support | None:
         return None if self.target is None else self.target.support(self.scheme)
 
+    def _bits(self, module: fx.GraphModule) -> dict[str, int]:
+        """Bits of the weight of each operator, by name, where they are not 8."""
+        asked = self.weight_bits if isinstance(self.weight_bits, dict) else {"*": self.weight_bits}
+        return {
+            name: bits
+            for pattern, bits in asked.items()
+            for name in _operators(module, "weight_bits", pattern)
+        }
+
     def _keeps_float(self, module: fx.GraphModule) -> frozenset[str]:
-        """Names of the nodes that `keep_float` matches.
-
-        Raises:
-            InputError: a pattern matches no layer; the closest names are suggested.
-        """
-        from difflib import get_close_matches
-
-        layers = {n.name: layer(n) for n in module.graph.nodes if n.op == "call_function"}
-        kept: set[str] = set()
-        for pattern in self.keep_float:
-            found = {name for name, of in layers.items() if fnmatch(of, pattern)}
-            if not found:
-                close = get_close_matches(pattern, sorted(set(layers.values())), n=3, cutoff=0.4)
-                hint = f": did you mean {' or '.join(close)}?" if close else ""
-                raise InputError(f"keep_float '{pattern}' matches no layer{hint}")
-            kept |= found
-        return frozenset(kept)
-
-    def _batches(self, calibration: Split) -> Iterator[tuple[Tensor, ...]]:
-        left = self.samples
-        for inputs, _ in calibration.batches(BATCH):
-            yield tuple(torch.from_numpy(array[:left]) for array in inputs)
-            left -= len(inputs[0])
-            if left <= 0:
-                return
+        """Names of the nodes that `keep_float` matches."""
+        found = (_operators(module, "keep_float", pattern) for pattern in self.keep_float)
+        return frozenset(name for names in found for name in names)
 
 
-class _Observer(fx.Interpreter):
-    """Runs the graph and keeps the least and largest value of every watched node."""
-
-    def __init__(self, module: fx.GraphModule, watched: frozenset[str]):
-        super().__init__(module)
-        self.watched = watched
-        self.bounds: dict[str, tuple[Tensor, Tensor]] = {}
-
-    def run_node(self, node: fx.Node):
-        value = super().run_node(node)
-        if node.name in self.watched:
-            low, high = torch.aminmax(_in_memory_order(value.detach()))
-            if node.name in self.bounds:
-                seen = self.bounds[node.name]
-                low, high = torch.minimum(low, seen[0]), torch.maximum(high, seen[1])
-            self.bounds[node.name] = low, high
-        return value
-
-
-def _observe(
-    module: fx.GraphModule, placement: Placement, batches: Iterator[tuple[Tensor, ...]]
-) -> dict[str, tuple[float, float]]:
-    """Least and largest value of each watched node over all batches.
+def _operators(module: fx.GraphModule, option: str, pattern: str) -> list[str]:
+    """Names of the operators whose layer the pattern matches.
 
     Raises:
-        DataError: a value that is NaN or infinite.
+        InputError: it matches none; the closest names are suggested.
     """
-    observer = _Observer(module, placement.watched)
-    with torch.no_grad():
-        for inputs in batches:
-            observer.run(*(_channels_last(x) for x in inputs))
-    bounds = {name: (low.item(), high.item()) for name, (low, high) in observer.bounds.items()}
-    for name, (low, high) in bounds.items():
-        if not (abs(low) < float("inf") and abs(high) < float("inf")):
-            raise DataError(
-                f"'{name}' becomes NaN or infinite on the calibration samples: check that they are "
-                "normalised as in training"
-            )
-    return bounds
-
-
-def _in_memory_order(x: Tensor) -> Tensor:
-    """All elements in one axis, as they lie: so aminmax takes a twentieth of the time."""
-    return x.permute(sorted(range(x.ndim), key=lambda axis: -x.stride(axis))).reshape(-1)
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    """The order of axes in memory for which the CPU's convolutions are fastest."""
-    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+    layers = {n.name: layer(n) for n in module.graph.nodes if n.op == "call_function"}
+    found = set(matching(option, pattern, set(layers.values())))
+    return [name for name, of in layers.items() if of in found]
 
 
 def _snap_bias(

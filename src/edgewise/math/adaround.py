@@ -1,0 +1,63 @@
+"""Learning whether each weight is rounded up or down.
+
+Nagel et al. 2020, "Up or Down? Adaptive Rounding for Post-Training Quantization"
+(arXiv:2004.10568), equations 21 to 25. The layer's squared output error is a quadratic form in the
+weights, so that it is computed from the inputs' second moments and every step sees all samples.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["learn_rounding"]
+
+# Equation 23: the rectified sigmoid reaches 0 and 1.
+STRETCH_LOW, STRETCH_HIGH = -0.1, 1.1
+
+
+def learn_rounding(
+    weight: Tensor, hessian: Tensor, scale: Tensor, quant_min: int, quant_max: int,
+    *, steps: int = 1000, regularization: float = 2.0,
+) -> Tensor:  # fmt: skip
+    """The integers, each of the two next to its weight, with the least output error.
+
+    Args:
+        weight: (groups, rows, columns): one group for a plain layer; rows are output channels.
+        hessian: (groups, columns, columns), the sum of ``x x^T`` over the layer's inputs.
+        scale: (groups, rows), symmetric.
+        steps: of Adam.
+        regularization: lambda of equation 21, relative to the mean error of nearest rounding.
+
+    Returns:
+        int32 like `weight`, in [quant_min, quant_max].
+    """
+    step = scale.float()[..., None]
+    target = weight.float() / step
+    floor = target.floor().clamp(quant_min, quant_max)
+    part = (target - floor).clamp(1e-3, 1 - 1e-3)
+    v = torch.logit((part - STRETCH_LOW) / (STRETCH_HIGH - STRETCH_LOW)).requires_grad_()
+    # In units in which rounding to nearest has the error 1 for each weight.
+    h = hessian.float() * step.mean() ** 2
+    nearest = target.round().clamp(quant_min, quant_max) - target
+    h = h / ((nearest @ h) * nearest).mean().clamp(min=1e-20)
+    optimizer = torch.optim.Adam([v], lr=0.02)
+    relative = step / step.mean()
+    with torch.enable_grad():
+        for i in range(steps):
+            soft = _rectified(v)
+            error = ((floor + soft).clamp(quant_min, quant_max) - target) * relative
+            loss = ((error @ h) * error).mean()
+            progress = i / steps
+            if progress > 0.2:  # equation 24: free at first, then pushed to 0 and 1
+                beta = 2 + 18 * (1 - (progress - 0.2) / 0.8)
+                loss = loss + regularization * (1 - (2 * soft - 1).abs().pow(beta)).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    up = (_rectified(v.detach()) >= 0.5).float()
+    return (floor + up).clamp(quant_min, quant_max).to(torch.int32)
+
+
+def _rectified(v: Tensor) -> Tensor:
+    return (torch.sigmoid(v) * (STRETCH_HIGH - STRETCH_LOW) + STRETCH_LOW).clamp(0, 1)
