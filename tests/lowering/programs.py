@@ -463,7 +463,8 @@ def _zero_points(s: Sketch) -> Tensor:
 
     window = {"stride": ONE, "padding": PAD1, "dilation": ONE, "clamp": RELU}
     x = s.input(1, 3, 8, 8)
-    y = s.op("conv", x, weight(8, 3, 3, 3), s.parameter(8), groups=1, **window)
+    uneven = {**window, "padding": ((0, 2), (0, 2))}
+    y = s.op("conv", x, weight(8, 3, 3, 3), s.parameter(8), groups=1, **uneven)
     z = s.op("conv", y, weight(8, 1, 3, 3), s.parameter(8), groups=8, **window)
     z = s.op("add", y, z, clamp=NO_CLAMP)
     z = s.op("conv", z, weight(2, 8, 3, 3), None, groups=1, **window)

@@ -21,7 +21,6 @@ import operator
 import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -179,8 +178,7 @@ def _module(program: Program) -> fx.GraphModule:
     writer = _Writer()
     for i, tensor in enumerate(program.inputs):
         writer.values[tensor.name] = writer.graph.nodes.placeholder(f"x{i}")
-    # In this order an uneven padding stays before the dequantize that a float layer gets.
-    for op in symmetric(replace(program, ops=tuple(simplify(program)))).ops:
+    for op in simplify(symmetric(program)):
         writer.write(op)
     writer.graph.nodes.output(tuple(writer.real(t) for t in program.outputs))
     return fx.GraphModule(writer.graph.root, writer.graph.nodes)

@@ -69,6 +69,14 @@ def _floated(op: Op) -> Iterator[Op]:
     if x.quant is None:
         yield replace(op, inputs=(x, weight, *rest))
         return
+    if any(before != after for before, after in op.attrs.get("padding", ())):
+        # After dequantize, XNNPACK's partitioner would take the layer for a quantized one.
+        pads = ((0, 0), (0, 0), *op.attrs["padding"])
+        shape = tuple(n + sum(pair) for n, pair in zip(x.shape, pads, strict=True))
+        padded = replace(x, name=f"{y.name}/padded", shape=shape)
+        attrs = {"padding": pads, "mode": "constant", "value": 0.0}
+        yield Op("pad", (x,), padded, attrs, op.layer)
+        op, x = replace(op, attrs={**op.attrs, "padding": ((0, 0),) * (len(pads) - 2)}), padded
     real = replace(x, name=f"{y.name}/input", quant=None)
     yield Op("dequantize", (x,), real, {}, op.layer)
     result = replace(y, name=f"{y.name}/real", quant=None)
