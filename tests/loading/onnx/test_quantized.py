@@ -144,3 +144,21 @@ def test_sums_of_quantized_tensors(tmp_path):
     x = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32) * 5
     assert np.abs(load(path)(x) - run(path, x)).max() <= 0.15 * 1.01
     assert (load(path)(x) == run(path, x)).mean() > 0.95
+
+
+@pytest.mark.parametrize("name", ["perceptron", "signal"])
+def test_files_of_quantize_dynamic(name, tmp_path):
+    from onnxruntime.quantization import quantize_dynamic
+
+    axes = {"x": {0: "n"}, "y": {0: "n"}}
+    x, _ = exported(name, tmp_path / "float.onnx", dynamic_axes=axes, input_names=["x"],
+                    output_names=["y"])  # fmt: skip
+    logging.disable()
+    quantize_dynamic(tmp_path / "float.onnx", tmp_path / "int8.onnx")
+    logging.disable(logging.NOTSET)
+    model = load(tmp_path / "int8.onnx")
+    want = ort.InferenceSession(tmp_path / "int8.onnx").run(None, {"x": x})[0]
+    assert np.abs(model(x) - want).max() < 1e-5
+    targets = [n.target for n in model.graph.graph.nodes]
+    assert targets.count(FAKE_QUANTIZE) >= 4
+    assert torch.float64 not in [a for n in model.graph.graph.nodes for a in n.args]

@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ...errors import ModelError
 from .graph import Graph, Node
-from .qoperators import written_out
+from .qoperators import dynamic_products, written_out
 from .quantized import OFFSETS, stored_dtype
 from .rows import ROWS, Op
 from .values import Constant, Stored, as_tensor
@@ -75,7 +75,8 @@ class _Preparation:
         self.producer: dict[str, Node] = {}
 
     def run(self) -> Prepared:
-        nodes = [part for node in self.graph.nodes for part in written_out(node, self.constants)]
+        nodes = dynamic_products(self.graph.nodes, self.constants)
+        nodes = [part for node in nodes for part in written_out(node, self.constants)]
         self.readers = Counter(name for node in nodes for name in node.inputs)
         self.readers.update(self.graph.outputs)
         for node in nodes:
@@ -259,7 +260,7 @@ def _weight(work: _Preparation, node: Node) -> Node | None:
     zero_point = work.constants[zero] if zero else torch.zeros_like(scale, dtype=stored.dtype)
     if stored.dtype not in (torch.int8, torch.uint8) or node.attributes.get("block_size", 0):
         return None
-    if scale.shape != zero_point.shape or scale.ndim > 1:
+    if scale.numel() != zero_point.numel() or scale.ndim > 1:
         return None
     offset = OFFSETS[stored.dtype]
     axis = None

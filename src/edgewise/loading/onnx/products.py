@@ -71,12 +71,21 @@ def _product(x: torch.Tensor, axes: list[int], keep: bool) -> torch.Tensor:
     return x
 
 
+def _neutral(function: Any, dtype: torch.dtype) -> Any:
+    """The extreme of no elements."""
+    largest = function is torch.amax
+    if dtype == torch.bool:
+        return not largest
+    if dtype.is_floating_point:
+        return -math.inf if largest else math.inf
+    return torch.iinfo(dtype).min if largest else torch.iinfo(dtype).max
+
+
 def _extreme(function: Any) -> Any:
     def run(x: torch.Tensor, axes: list[int], keep: bool) -> torch.Tensor:
         if any(x.shape[a] == 0 for a in axes):
-            lowest = -math.inf if function is torch.amax else math.inf
             sizes = [1 if i in axes else s for i, s in enumerate(x.shape)]
-            result = torch.full(sizes, lowest, dtype=x.dtype)
+            result = torch.full(sizes, _neutral(function, x.dtype), dtype=x.dtype)
             return result if keep else result.squeeze(tuple(axes))
         if x.dtype == torch.bool:
             return function(x.to(torch.uint8), axes, keep).to(torch.bool)

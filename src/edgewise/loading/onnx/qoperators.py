@@ -14,7 +14,7 @@ import torch
 from ...errors import ModelError
 from .graph import Node
 
-__all__ = ["written_out"]
+__all__ = ["dynamic_products", "written_out"]
 
 MICROSOFT = "com.microsoft:"
 VERSION = 13  # of the operators written
@@ -118,3 +118,52 @@ def _scale(node: Node, constants: Mapping[str, torch.Tensor], at: int) -> torch.
     if node.inputs[at] not in constants:
         raise ModelError(f"node '{node.name}' ({node.kind}) has a bias but computes its scales")
     return constants[node.inputs[at]]
+
+
+INTEGER = {"MatMulInteger": "MatMul", "ConvInteger": "Conv"}
+
+
+def dynamic_products(nodes: list[Node], constants: Mapping[str, torch.Tensor]) -> list[Node]:
+    """Products of dynamically quantized values with constant weights, as ``quantize_dynamic``
+    writes them: DynamicQuantizeLinear, MatMulInteger or ConvInteger, Cast, and a Mul by the
+    product of both scales. The Mul becomes the product of real numbers."""
+    producer = {name: node for node in nodes for name in node.outputs}
+    result: list[Node] = []
+    for node in nodes:
+        result += _real_product(node, producer, constants) or [node]
+    return result
+
+
+def _real_product(
+    node: Node, producer: Mapping[str, Node], constants: Mapping[str, torch.Tensor]
+) -> list[Node] | None:
+    def source(name: str, *kinds: str) -> Node | None:
+        found = producer.get(name)
+        return found if found is not None and found.kind in kinds else None
+
+    if node.kind != "Mul" or len(node.inputs) != 2:
+        return None
+    for value, factor in (node.inputs, node.inputs[::-1]):
+        cast, scales = source(value, "Cast"), source(factor, "Mul")
+        product = cast and source(cast.inputs[0], *INTEGER)
+        if not product or not scales or len(product.inputs) < 3:
+            continue
+        rounding = source(product.inputs[0], "DynamicQuantizeLinear")
+        weight, zero = product.inputs[1], product.inputs[3:4]
+        if rounding is None or not all(name in constants for name in (weight, *zero)):
+            continue
+        scale = next((s for s in scales.inputs if s != rounding.outputs[1]), "")
+        known = scale in constants and rounding.outputs[1] in scales.inputs
+        if not known or product.inputs[2] != rounding.outputs[2]:
+            continue
+        each = constants[scale]
+        if each.numel() != 1 and not (each.ndim == 1 and product.kind == "MatMulInteger"):
+            continue
+        x, w = f"{node.outputs[0]}\0x", f"{node.outputs[0]}\0weight"
+        take = replace(node, kind="DequantizeLinear", attributes={"axis": -1}, version=VERSION)
+        return [
+            replace(take, inputs=(product.inputs[0], *rounding.outputs[1:]), outputs=(x,)),
+            replace(take, inputs=(weight, scale, *zero), outputs=(w,)),
+            replace(product, kind=INTEGER[product.kind], inputs=(x, w), outputs=node.outputs),
+        ]
+    return None

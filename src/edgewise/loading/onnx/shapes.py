@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from .rows import Op, host, row
-from .values import Constant, Stored, outside, symbolic
+from .values import Constant, Stored, as_array, dtype_of, known, outside, symbolic
 
 __all__: list[str] = []
 
@@ -266,15 +266,16 @@ def constant(op):
     return op["value"]
 
 
-@row("Range", numbers=(0, 1, 2))
-def arange(op, start, limit, delta):
-    first, last, step = (v.reshape(-1)[0] for v in (start, limit, delta))
+@row("Range", raw=True)
+def arange(op, *limits):
+    if not all(map(known, limits)):
+        raise op.fail("its limits are computed from data, where a Model needs sizes that are known")
+    first, last, step = (as_array(v).reshape(-1)[0] for v in limits)
     if step == 0:
         raise op.fail("its step is 0")
     if any(symbolic(v) for v in (first, last, step)):
         return torch.arange(first, last, step)
-    dtype = torch.from_numpy(start.reshape(-1)).dtype
-    return torch.arange(first.item(), last.item(), step.item(), dtype=dtype)
+    return torch.arange(first.item(), last.item(), step.item(), dtype=dtype_of(limits[0]))
 
 
 @row("DepthToSpace", moves=True)

@@ -246,17 +246,15 @@ def max_unpool(op, x, index, target=None):
         for i, s in enumerate(x.shape[2:])
     ]
     shape = [*x.shape[:2], *sizes]
-    flat = torch.zeros(math.prod(shape), dtype=x.dtype)
-    result = flat.scatter(0, index.reshape(-1), x.reshape(-1)).reshape(shape)
+    zeros = torch.zeros(math.prod(shape), dtype=x.dtype)
+    result = zeros.scatter(0, index.reshape(-1), x.reshape(-1)).reshape(shape)
     if target is None:
         return result
-    more = [int(t) - s for t, s in zip(target[2:], sizes, strict=True)]
-    if any(more):
-        # Indices count in the larger output.
-        whole = [*x.shape[:2], *(int(t) for t in target[2:])]
-        flat = torch.zeros(math.prod(whole), dtype=x.dtype)
-        return flat.scatter(0, index.reshape(-1), x.reshape(-1)).reshape(whole)
-    return result
+    # Indices count in the smaller output, as in ONNX's own test.
+    flat: list[int] = []
+    for have, wanted in zip(sizes, target[2:], strict=True):
+        flat = [0, int(wanted) - have, *flat]
+    return F.pad(result, flat)
 
 
 @row("Col2Im", numbers=(1, 2))
