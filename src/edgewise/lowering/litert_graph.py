@@ -197,6 +197,8 @@ class Graph:
 
     def _written(self, data: np.ndarray, dtype: str, quant: Quant | None) -> int:
         stored = quant.dtype if quant else dtype
+        if stored == "int4":
+            return self._new(data.shape, dtype, quant, _in_pairs(data))
         data = data.astype(stored, copy=False)
         if not self.half or stored != "float32" or data.size < LEAST_HALVED:
             return self._new(data.shape, dtype, quant, data)
@@ -334,6 +336,13 @@ class Graph:
             real = np.float32(x.quant.scale) * (x.data - x.quant.zero_point.astype(np.float32))
             return self.constant(real.astype(np.float32))
         return self.unary("DEQUANTIZE", x, dtype="float32")
+
+
+def _in_pairs(integers: np.ndarray) -> np.ndarray:
+    """Two integers of 4 bits in a byte, the first one low."""
+    nibbles = integers.astype(np.int8).view(np.uint8).ravel() & 15
+    nibbles = np.pad(nibbles, (0, nibbles.size % 2))
+    return nibbles[::2] | nibbles[1::2] << 4
 
 
 def activation(

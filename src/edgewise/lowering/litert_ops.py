@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..errors import UnsupportedOperator
 from . import litert_spatial as spatial
 from .litert_graph import Graph, Value, activation
 from .program import NO_CLAMP, Op, Quant
@@ -179,17 +180,40 @@ def linear(g: Graph, op: Op, x: Value, weight: Value, bias: Value | None) -> Val
         x = g.arranged(x, (*frame, last))
         frame = (*frame, last)
     fused, rest = activation(op.attrs["clamp"], op.output.quant)
+    at_run_time = rounds_inputs(op)
+    matrix = g.arranged(weight, (0, 1))
+    matrix = matrix if at_run_time else spatial.real_filter(g, x, matrix)
     y = g.emit(
         "FULLY_CONNECTED",
-        [x, g.arranged(weight, (0, 1)), spatial.bias_of(g, x, weight, bias, outputs)],
+        [x, matrix, spatial.bias_of(g, x, weight, bias, outputs)],
         op.output.shape,
         frame,
         op.output.quant,
-        features=["keep_num_dims"] if keep else [],
+        features=["keep_num_dims"] * keep + ["at_run_time"] * at_run_time,
         keepNumDims=keep,
+        asymmetricQuantizeInputs=at_run_time,
         fusedActivationFunction=fused,
     )
     return y if rest is None else g.clamped(y, rest)
+
+
+def rounds_inputs(op: Op) -> bool:
+    """Whether a linear rounds its inputs at run time, each row to its own range.
+
+    Raises:
+        UnsupportedOperator: it does so in a way that TFLite has no kernel for, or its weight has
+            one scale for every few inputs.
+    """
+    how, quant, rank = op.attrs.get("dynamic"), op.inputs[1].quant, len(op.inputs[0].shape)
+    if how is None and (quant is None or (quant.dtype == "int8" and quant.scale.ndim < 2)):
+        return False
+    rows = how and (how.low, how.high, how.axis % rank, how.group) == (-128, 127, rank - 1, None)
+    if not rows or quant.axis != 0:
+        raise UnsupportedOperator(
+            f"LiteRT has no kernel for the way in which layer '{op.layer}' is quantized: quantize "
+            "with target=capabilities('litert')"
+        )
+    return True
 
 
 def matmul(g: Graph, op: Op, a: Value, b: Value) -> Value:

@@ -82,7 +82,8 @@ def conv(g: Graph, op: Op, x: Value, weight: Value, bias: Value | None) -> Value
         operator, order = "CONV_2D", (0, *frame[1:-1], 1)
         if groups > 1:
             features.append("groups")
-    inputs = [x, filter_of(g, weight, order), bias_of(g, x, weight, bias, weight.shape[0])]
+    weight = real_filter(g, x, filter_of(g, weight, order))
+    inputs = [x, weight, bias_of(g, x, weight, bias, weight.shape[0])]
     y = g.emit(
         operator, inputs, op.output.shape, frame, op.output.quant, features=features, **options
     )
@@ -108,6 +109,13 @@ def filter_of(g: Graph, weight: Value, order: Frame) -> Value:
         axis = order.index(weight.quant.axis)
         weight = replace(weight, quant=replace(weight.quant, axis=axis))
     return g.arranged(weight, order)
+
+
+def real_filter(g: Graph, x: Value, weight: Value) -> Value:
+    """The weight as a float operator takes it: XNNPACK dequantizes constants once, at loading."""
+    if x.quant is not None or weight.quant is None:
+        return weight
+    return g.unary("DEQUANTIZE", replace(weight, data=None))  # held already
 
 
 def bias_of(g: Graph, x: Value, weight: Value, bias: Value | None, outputs: int) -> Value:

@@ -64,6 +64,7 @@ OPERATORS: dict[str, Row] = {
         (4, "1.14.0"),
         keep_num_dims=(5, "2.0.0"),
         int16=(7, "2.3.0"),
+        at_run_time=(12, "2.17.0"),
     ),
     "GATHER": _plain("GatherOptions", "1.6.0"),
     "GELU": _plain("GeluOptions", "2.9.0"),
