@@ -239,16 +239,17 @@ def cifar10() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     Normalised float32 NCHW with the mean and deviation that the ResNets were trained with.
     """
+    with np.load(shared("cifar10", "cifar10_train20k_test10k.npz")) as f:
+        calibration = normalise_cifar(f["x_train"][:CALIBRATION])
+        return calibration, normalise_cifar(f["x_test"]), f["y_test"].astype(np.int64)
+
+
+def normalise_cifar(pixels: np.ndarray) -> np.ndarray:
+    """uint8 NHWC pixels to float32 NCHW, with the mean and deviation of the ResNets' training."""
     mean = np.array([0.485, 0.456, 0.406], np.float32)
     deviation = np.array([0.229, 0.224, 0.225], np.float32)
-
-    def normalise(pixels: np.ndarray) -> np.ndarray:
-        values = (pixels.astype(np.float32) / 255 - mean) / deviation
-        return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
-
-    with np.load(shared("cifar10", "cifar10_train20k_test10k.npz")) as f:
-        calibration = normalise(f["x_train"][:CALIBRATION])
-        return calibration, normalise(f["x_test"]), f["y_test"].astype(np.int64)
+    values = (pixels.astype(np.float32) / 255 - mean) / deviation
+    return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
 
 
 def imagenet() -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -50,8 +50,8 @@ class Group:
 def grouped(trace: Trace, channels: Channels) -> tuple[Group, ...]:
     """Channels that touch the same axes of the same parameters, equally often, make one group."""
     axes = [(name, axis) for name, ids in trace.parameters.items() for axis in range(len(ids))]
-    rows = [channels(trace.parameters[name][axis]) for name, axis in axes]
-    of = np.concatenate([np.empty(0, int), *rows])
+    rows = [ids for parameter in trace.parameters.values() for ids in parameter]
+    of = channels(np.concatenate([np.empty(0, int), *rows]))
     which = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
     position = np.concatenate([np.empty(0, int), *(np.arange(len(row)) for row in rows)])
     free = of >= 0
@@ -79,12 +79,13 @@ def grouped(trace: Trace, channels: Channels) -> tuple[Group, ...]:
 def _ordered(members: list[Member]) -> Group:
     """The first axis that makes the units goes first and gives their order."""
     maker = next((m for m in members if not m.summed), members[0])
-    order = np.argsort(maker.positions[:, 0], kind="stable")
+    first = maker.positions[:, 0]
+    if (first[1:] < first[:-1]).any():
+        order = np.argsort(first, kind="stable")
+        members = [replace(m, positions=m.positions[order]) for m in members]
+        maker = next(m for m in members if (m.parameter, m.axis) == (maker.parameter, maker.axis))
     rest = [m for m in members if m is not maker]
-    return Group(
-        maker.parameter.rpartition(".")[0] or maker.parameter,
-        tuple(replace(m, positions=m.positions[order]) for m in (maker, *rest)),
-    )
+    return Group(maker.parameter.rpartition(".")[0] or maker.parameter, (maker, *rest))
 
 
 def _named(groups: list[Group]) -> list[Group]:

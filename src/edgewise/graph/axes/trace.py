@@ -65,6 +65,7 @@ class Trace:
     products: list[Product] = field(default_factory=list)
     unfollowed: dict[str, str] = field(default_factory=dict)
     _reason_numbers: dict[str, int] = field(default_factory=dict)
+    _frozen: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
 
     def axes(self, node: fx.Node) -> Axes:
         """The axes of a value that is one tensor."""
@@ -80,7 +81,10 @@ class Trace:
         if why not in self._reason_numbers:
             self.reasons.append(why)
             self._reason_numbers[why] = -len(self.reasons)
-        return np.broadcast_to(np.int64(self._reason_numbers[why]), (size,))
+        key = self._reason_numbers[why], size
+        if key not in self._frozen:
+            self._frozen[key] = np.broadcast_to(np.int64(key[0]), (size,))
+        return self._frozen[key]
 
     def freeze(self, ids: np.ndarray, why: str) -> None:
         """Fix what is not fixed yet."""
@@ -91,7 +95,8 @@ class Trace:
         """Make two arrays one, position by position (they may broadcast); gives the result."""
         if a is b:
             return a
-        a, b = np.broadcast_arrays(a, b)
+        if a.shape != b.shape:
+            a, b = np.broadcast_arrays(a, b)
         if is_frozen(a):
             if not is_frozen(b):
                 self._fix(b, a)
