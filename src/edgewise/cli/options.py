@@ -61,7 +61,9 @@ class PixelOptions:
 class ModelOptions:
     """A model, from a file or from a user's own code."""
 
-    model: Annotated[str, Argument(metavar="MODEL", help="x.pt2 or package.module:factory.")]
+    model: Annotated[
+        str, Argument(metavar="MODEL", help="A model file, or package.module:factory.")
+    ]
     weights: Annotated[
         Path | None,
         Option(metavar="FILE", help="Weights of the factory's module: .pt, .pth or .safetensors."),

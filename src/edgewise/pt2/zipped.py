@@ -142,7 +142,7 @@ class ZipArchive:
         tail = self._file.read(98).rjust(98, b"\0")
         if tail[-22:-18] != b"PK\5\6":
             raise ModelError(
-                f"{self.path} is no .pt2 file, or is cut off: it does not end as a zip"
+                f"{self.path} is cut off, or no file of its kind: it does not end as a zip"
             )
         if tail[-42:-38] == b"PK\6\7":  # the 64 bit form, for files over 4 GB
             return struct.unpack("<Q", tail[-58:-50])[0]
