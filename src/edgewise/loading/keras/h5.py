@@ -81,11 +81,6 @@ class H5File:
         """Whether there is a group or an array under this path."""
         return self._ask("has", path)
 
-    def shape(self, path: str) -> tuple[int, ...] | None:
-        """The shape of an array, None where there is none."""
-        found = self._ask("shape", path)
-        return None if found is None else tuple(found)
-
     def text(self, path: str, attribute: str) -> str | None:
         """An attribute that is text; None where there is none."""
         return self._ask("text", path, attribute)

@@ -68,11 +68,6 @@ class Reader:
             data, np.float32 if data.dtype.kind == "f" else data.dtype.newbyteorder("=")
         )
 
-    def shape(self, path: str) -> tuple[int, ...] | None:
-        """The shape of an array, None where there is none."""
-        found = self._find(path)
-        return tuple(found.shape) if isinstance(found, h5py.Dataset) else None
-
     def text(self, path: str, attribute: str) -> str | None:
         """An attribute that is text; None where there is none."""
         value = self._attribute(path, attribute)

@@ -26,9 +26,6 @@ class Weights(Protocol):
     def read(self, *names: str) -> list[np.ndarray]:
         """The layer's own weights, named in the order in which Keras makes them."""
 
-    def count(self) -> int:
-        """How many weights the layer has of its own."""
-
 
 @dataclass(frozen=True)
 class ByPlace:
@@ -51,12 +48,6 @@ class ByPlace:
 
     def read(self, *names: str) -> list[np.ndarray]:
         return [self.file.array(f"{self.path}/vars/{i}") for i in range(len(names))]
-
-    def count(self) -> int:
-        found = 0
-        while self.file.shape(f"{self.path}/vars/{found}") is not None:
-            found += 1
-        return found
 
 
 @dataclass(frozen=True)
@@ -85,9 +76,6 @@ class ByName:
 
     def read(self, *names: str) -> list[np.ndarray]:
         return [self.file.array(f"{self.path}/{self._one(name)}") for name in names]
-
-    def count(self) -> int:
-        return len(self._mine())
 
     def _mine(self) -> list[str]:
         found = []
