@@ -19,6 +19,7 @@ _HOMES = {
     "Data": "data",
     "EdgewiseError": "errors",
     "Equalize": "compress.equalize",
+    "Ladder": "compress.ladder",
     "Measurement": "record",
     "Model": "model",
     "Prune": "compress.prune",
@@ -39,6 +40,7 @@ __all__ = [
     "Data",
     "EdgewiseError",
     "Equalize",
+    "Ladder",
     "Measurement",
     "Model",
     "Prune",
@@ -56,6 +58,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .compress.equalize import Equalize
+    from .compress.ladder import Ladder
     from .compress.prune import Prune
     from .compress.quantize import Quantize
     from .compress.round_weights import RoundWeights
