@@ -65,7 +65,8 @@ def test_uint8_input_puts_the_normalisation_into_the_model(folder, run):
 def test_the_options_of_quantize_are_its_fields():
     options = inspect.signature(models.quantize).parameters
     for field in dataclasses.fields(ew.Quantize):
-        assert (options[field.name].default or ()) == field.default
+        name = "runtime" if field.name == "target" else field.name
+        assert options[name].default == (field.default or None)
 
 
 def test_lower_writes_beside_the_model_and_reports_agreement(folder, run):
@@ -85,3 +86,22 @@ def test_lower_compares_on_the_data_that_are_given(folder, run):
     )  # fmt: skip
     assert done.code == 0, done.err
     assert done.json["agreement"]["source"] == "data"
+
+
+CLIMB = ("quantize", "nets:small", *SHAPE, "--data", "pixels.npz", "--mean", "0.5", "--std", "1/4")
+
+
+def test_quantize_climbs_until_the_drop_holds(folder, run):
+    done = run(*CLIMB, "--max-drop", "100", "-o", "held.pt2")
+    assert done.code == 0, done.err
+    assert "min-max ranges" in done.out and "kept" in done.out
+    done = run(*CLIMB, "--max-drop", "0", "--weight-bits", "2", "-o", "few.pt2", "--json")
+    rungs = done.json["plan"]["params"]["rungs"]
+    assert done.code == (0 if min(rung["drop"] for rung in rungs) <= 0 else 1)
+    assert (folder / "few.pt2").exists()
+
+
+def test_the_ladder_chooses_ranges_itself(folder, run):
+    done = run(*CLIMB, "--max-drop", "1", "--ranges", "mse", "-o", "no.pt2")
+    assert done.code == 2 and "--ranges" in done.err
+    assert not (folder / "no.pt2").exists()

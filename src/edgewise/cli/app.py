@@ -119,15 +119,15 @@ def _stdout_for_answers() -> Iterator[None]:
 
 
 @contextmanager
-def working(what: str) -> Iterator[None]:
-    """Say on a terminal's standard error that this is being done."""
+def working(what: str) -> Iterator[Callable[[str], None]]:
+    """Say on a terminal's standard error that this is being done; call it to say what next."""
     if not sys.stderr.isatty():
-        yield
+        yield lambda what: None
         return
     from rich.console import Console
 
-    with Console(stderr=True, markup=False).status(what):
-        yield
+    with Console(stderr=True, markup=False).status(what) as status:
+        yield status.update
 
 
 @contextmanager

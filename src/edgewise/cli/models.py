@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
+from ..errors import InputError
 from .app import Answer, command, working
 from .options import DataOptions, ModelOptions, PixelOptions, output_file
+
+if TYPE_CHECKING:
+    from ..compress.ladder import Ladder
+    from ..compress.quantize import Quantize
 
 __all__ = ["inspect", "lower", "quantize"]
 
@@ -40,11 +45,37 @@ def quantize(
     output: Annotated[
         Path, Option("--output", "-o", metavar="OUT.pt2", help="Where the quantized model goes.")
     ],
-    scheme: Annotated[str, Option(help="int8: weights and activations in 8 bits.")] = "int8",
+    scheme: Annotated[
+        str,
+        Option(
+            help="int8 (weights and activations), int8-dynamic, int4-dynamic (activations at run "
+            "time), int8-weights, int4-weights or float16 (weights alone)."
+        ),
+    ] = "int8",
     samples: Annotated[int, Option(metavar="N", help="The most samples to calibrate with.")] = 256,
     keep_float: Annotated[
         list[str] | None,
         Option(metavar="LAYER", help="A layer to leave in float, or a pattern; repeatable."),
+    ] = None,
+    runtime: Annotated[
+        str | None,
+        Option(metavar="RUNTIME", help="Plan for the fast kernels of this one; warn of slow ones."),
+    ] = None,
+    group: Annotated[
+        int | None, Option(metavar="N", help="Inputs that share a scale of a 4-bit weight.")
+    ] = None,
+    weight_bits: Annotated[int, Option(metavar="N", help="Of the weights of int8: 2 to 8.")] = 8,
+    ranges: Annotated[
+        str,
+        Option(help="minmax, moving-average, percentile, mse, entropy, octav; auto tries all."),
+    ] = "minmax",
+    max_drop: Annotated[
+        float | None,
+        Option(
+            metavar="POINTS",
+            help="Climb from cheap remedies to dear ones until no more than this is lost; exit "
+            "code 1 if none suffices.",
+        ),
     ] = None,
 ) -> Answer:
     """Make it compute in 8-bit integers.
@@ -53,18 +84,41 @@ def quantize(
     result is a model like the one before, and can be run, saved and lowered.
     """
     from .. import Quantize
+    from ..lowering.capabilities import capabilities
     from ..reporting import terminal
     from ..reporting.written import Written
 
     output_file(output, model.model)
-    step = Quantize(scheme, samples, tuple(keep_float or ()))
+    target = None if runtime is None else capabilities(runtime)
+    step = Quantize(scheme, samples, tuple(keep_float or ()), target, group, weight_bits, ranges)
+    ladder = None if max_drop is None else _ladder(step, max_drop)
     float_model = model.open(pixels)
     calibration = data.open(float_model.signature, pixels, samples)
-    with working("calibrating"):
-        quantized = step(float_model, calibration)
+    with working("calibrating") as say:
+        if ladder is None:
+            quantized, held = step(float_model, calibration), True
+        else:
+            climb = ladder(float_model, calibration, progress=say)
+            quantized, held = climb.model, climb.held
     quantized.save(output)
     made = Written.model(output, quantized.lineage)
-    return Answer(made, lambda: terminal.written(made))
+    return Answer(made, lambda: terminal.written(made), 0 if held else 1)
+
+
+def _ladder(step: Quantize, max_drop: float) -> Ladder:
+    """The ladder that begins with this step.
+
+    Raises:
+        InputError: an option that the ladder sets by itself.
+    """
+    from .. import Ladder, Quantize
+
+    if step != Quantize("int8", step.samples, weight_bits=step.weight_bits):
+        raise InputError(
+            "--max-drop chooses ranges and float layers by itself, for the scheme int8: leave "
+            "--scheme, --ranges, --keep-float and --runtime out"
+        )
+    return Ladder(max_drop, step.samples, weight_bits=step.weight_bits)
 
 
 @command

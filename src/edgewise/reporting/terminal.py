@@ -112,6 +112,8 @@ def written(made: Written) -> RenderableType:
     ]
     if made.agreement is not None:
         parts.append(Text(agreement_text(made.agreement)))
+    if rungs := made.plan.params.get("rungs"):
+        parts += [Text(), _climbed(rungs)]
     if made.plan.skipped:
         parts += [Text(), skipped(made.plan.skipped)]
     return Group(*parts)
@@ -147,6 +149,15 @@ def agreement_text(found: Agreement) -> str:
         f"{SOURCES[found.source]} (largest output); differs by {found.mean_steps:.2g} steps on "
         f"average, {found.max_steps:.2g} at most"
     )
+
+
+def _climbed(rungs: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """The remedies that were tried, and what was lost with each."""
+    rows = _table("remedy", "points lost>", "")
+    for rung in rungs:
+        verdict = "kept" if rung["kept"] else "left out again"
+        rows.add_row(_plain(rung["name"]), f"{rung['drop']:.2f}", verdict)
+    return rows
 
 
 def skipped(layers: Mapping[str, str]) -> RenderableType:
