@@ -161,7 +161,7 @@ def test_what_the_target_runs_slowly_warns():
     with pytest.warns(UserWarning, match="slower than float on wonder: 2.6 times as slow"):
         small = Quantize("int8-dynamic", target=TARGET)(model)
     (node,) = [n for n in small.graph.graph.nodes if n.target is DYNAMIC]
-    assert node.args[1:] == (-128, 127, 1)  # a range for each sample, as the target has it
+    assert node.args[1:] == (-128, 127, 0)  # a range for each sample, as the target has it
 
 
 def test_the_target_s_granularity_is_taken():

@@ -62,10 +62,10 @@ def compute(kind: str, inputs: list[np.ndarray | None], attrs: dict[str, Any]) -
 def rounded(x: np.ndarray, how: Dynamic) -> np.ndarray:
     """Real numbers on the grids that they span themselves."""
     shape = x.shape
-    lead = shape[: how.axis % len(shape)] if how.group is None else (*shape[:-1], -1)
-    rows = x.reshape(*lead, -1 if how.group is None else how.group)
-    low = np.minimum(rows.min(-1, keepdims=True), 0)
-    high = np.maximum(rows.max(-1, keepdims=True), 0)
+    rows = x if how.group is None else x.reshape(*shape[:-1], -1, how.group)
+    share = -1 if how.axis == -1 else tuple(i for i in range(x.ndim) if i != how.axis)
+    low = np.minimum(rows.min(share, keepdims=True), 0)
+    high = np.maximum(rows.max(share, keepdims=True), 0)
     if how.low == -how.high:
         scale = np.maximum(np.maximum(-low, high) / how.high, 1e-30)
         zero_point = np.zeros_like(scale)

@@ -43,7 +43,7 @@ def test_the_file_holds_the_weights_narrow():
 @pytest.mark.parametrize(
     ("bits", "group", "dynamic"),
     [(8, None, None), (4, 32, None), (4, None, TOKEN), (4, 16, TOKEN), (8, 32, TOKEN),
-     (8, None, Dynamic(-128, 127, 1)), (8, None, Dynamic(-127, 127, -1, 32))],
+     (8, None, Dynamic(-128, 127, 0)), (8, None, Dynamic(-127, 127, -1, 32))],
 )  # fmt: skip
 def test_what_xnnpack_would_run_as_float_is_refused(bits, group, dynamic):
     with pytest.raises(UnsupportedOperator, match="the way in which layer 'layer0' is quantized"):

@@ -44,7 +44,7 @@ def test_the_file_holds_the_weights_narrow(bits, dynamic):
     ("bits", "group", "dynamic"),
     [
         (4, 32, TOKEN),
-        (8, None, Dynamic(-128, 127, 1)),
+        (8, None, Dynamic(-128, 127, 0)),
         (8, None, Dynamic(-127, 127, -1, 32)),
     ],
 )

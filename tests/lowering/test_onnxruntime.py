@@ -305,7 +305,7 @@ def test_a_model_becomes_a_file(tmp_path):
 
 # --- narrow weights -----------------------------------------------------------------------------
 
-SAMPLE = Dynamic(-128, 127, 1)
+SAMPLE = Dynamic(-128, 127, 0)
 GROUPS = Dynamic(-127, 127, -1, 32)
 
 

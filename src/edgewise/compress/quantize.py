@@ -108,7 +108,7 @@ class Quantize(Step):
         if scheme.activations != "static":
             module = fold(model.module())
             kept = self._keeps_float(module)
-            return plan_weights(module, scheme, kept, self.group, self._support())
+            return plan_weights(module, model.signature, scheme, kept, self.group, self._support())
         if data is None:
             raise DataError("quantization needs calibration samples: give data=")
         calibration = data.require("calibration")

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, fx
 
 from ..capabilities import Support
-from ..graph.canonical import FAKE_QUANTIZE, layer
+from ..graph.canonical import FAKE_QUANTIZE, layer, shapes
 from ..graph.fold import CONVOLUTIONS, constant, set_constant
 from ..math.affine import fake_quantize_dynamic, symmetric_parameters
+from ..record import Signature
 from ..step import Plan
 from .schemes import Scheme
 
@@ -45,7 +46,6 @@ LINEARS = {
     aten.mm.default: (1, 1, 0),
     aten.matmul.default: (1, 1, 0),
 }
-INT8 = {"token": (-128, 127, -1), "sample": (-128, 127, 1)}
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ class WeightPlan(Plan):
 
 def plan_weights(
     module: fx.GraphModule,
+    signature: Signature,
     scheme: Scheme,
     keeps_float: frozenset[str],
     group: int | None = None,
@@ -97,6 +98,7 @@ def plan_weights(
     """
     group = group or (support.groups[0] if support and support.groups else GROUP)
     shared = support.dynamic if support else "token"
+    two, three = (shapes(module, signature, batch) for batch in (2, 3))
     rows, skipped = [], {}
     for node in module.graph.nodes:
         kind = _kind(node)
@@ -105,14 +107,18 @@ def plan_weights(
         grouped = scheme.grouped and kind == "linear"
         if support is not None and support.groups == () and scheme.grouped:
             grouped = False  # this runtime takes one scale a channel
-        reason = _reason(module, node, kind, scheme, keeps_float, support, group if grouped else 1)
+        shares = grouped or (scheme.activations == "dynamic" and shared == "group")
+        reason = _reason(module, node, kind, scheme, keeps_float, support, group if shares else 1)
+        dynamic = None
+        if scheme.activations == "dynamic" and not reason:
+            x = node.args[1 if node.target is aten.addmm.default else 0]
+            dynamic = _rounding(shared, group, _batch_axis(two[x].shape, three[x].shape))
+            if dynamic is None:
+                reason = "its input has samples and tokens on one axis, and a range for each sample"
         if reason:
             skipped[layer(node)] = reason
             continue
         place, axis, inputs = LINEARS.get(node.target, (1, CONVOLUTIONS.get(node.target), None))
-        dynamic = None
-        if scheme.activations == "dynamic":
-            dynamic = (*INT8[shared], None) if shared in INT8 else (-127, 127, -1, group)
         bits = 8 if kind == "conv" and scheme.weights == 4 else scheme.weights
         rows.append(
             LayerWeight(
@@ -121,6 +127,22 @@ def plan_weights(
             )
         )  # fmt: skip
     return WeightPlan(scheme.name, tuple(rows), skipped)
+
+
+def _rounding(
+    shared: str, group: int, batch_axis: int | None
+) -> tuple[int, int, int, int | None] | None:
+    """How an input is rounded at run time; None where no axis tells the samples."""
+    if shared == "group":
+        return (-127, 127, -1, group)
+    axis = -1 if shared == "token" else batch_axis
+    return None if axis is None else (-128, 127, axis, None)
+
+
+def _batch_axis(two: torch.Size, three: torch.Size) -> int | None:
+    """The axis of the batch, from the shapes at batch 2 and 3."""
+    moved = [i for i, pair in enumerate(zip(two, three, strict=True)) if pair[0] != pair[1]]
+    return moved[0] if len(moved) == 1 and two[moved[0]] == 2 else None
 
 
 def _kind(node: fx.Node) -> str | None:

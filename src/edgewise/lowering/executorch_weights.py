@@ -27,15 +27,10 @@ def linear(graph: Graph, op: Op, x: fx.Node, bias: fx.Node | None) -> fx.Node:
     Raises:
         UnsupportedOperator: it is not, or is in another way than XNNPACK's.
     """
-    how: Dynamic | None = op.attrs.get("dynamic")
-    given, weight = op.inputs[:2]
-    a_range_each_token = (
-        how is not None
-        and (how.low, how.high) == (-128, 127)
-        and how.group is None
-        and how.axis in (-1, len(given.shape) - 1)
-    )
-    if not a_range_each_token or not _taken(weight.quant, weight.shape[1]):
+    weight = op.inputs[1]
+    if op.attrs.get("dynamic") != Dynamic(-128, 127, -1) or not _taken(
+        weight.quant, weight.shape[1]
+    ):
         raise UnsupportedOperator(
             f"executorch has no kernel for the way in which layer '{op.layer}' is quantized: "
             "quantize with target=capabilities('executorch')"

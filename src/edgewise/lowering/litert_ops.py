@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import UnsupportedOperator
 from . import litert_spatial as spatial
 from .litert_graph import Graph, Value, activation
-from .program import NO_CLAMP, Op, Quant
+from .program import NO_CLAMP, Dynamic, Op, Quant
 from .strides import axes_of, complete, minor
 
 __all__ = ["KERNELS", "Kernel"]
@@ -204,10 +204,10 @@ def rounds_inputs(op: Op) -> bool:
         UnsupportedOperator: it does so in a way that TFLite has no kernel for, or its weight has
             one scale for every few inputs.
     """
-    how, quant, rank = op.attrs.get("dynamic"), op.inputs[1].quant, len(op.inputs[0].shape)
+    how, quant = op.attrs.get("dynamic"), op.inputs[1].quant
     if how is None and (quant is None or (quant.dtype == "int8" and quant.scale.ndim < 2)):
         return False
-    rows = how and (how.low, how.high, how.axis % rank, how.group) == (-128, 127, rank - 1, None)
+    rows = how == Dynamic(-128, 127, -1)
     if not rows or quant.axis != 0:
         raise UnsupportedOperator(
             f"LiteRT has no kernel for the way in which layer '{op.layer}' is quantized: quantize "

@@ -166,7 +166,7 @@ class Dynamic:
         """How many grids an input of this shape has."""
         if self.group is not None:
             return math.prod(shape) // self.group
-        return math.prod(shape[: self.axis % len(shape)])
+        return math.prod(shape[:-1]) if self.axis == -1 else shape[self.axis]
 
 
 @dataclass(frozen=True, eq=False)

@@ -140,20 +140,21 @@ def fake_quantize_dynamic(
 
     Args:
         x: float32.
-        axis: a grid for each index of the axes before this one: 1 gives one a sample, -1 one a
-            token (a vector along the last axis).
+        axis: a grid for each index along this axis: that of the batch gives one a sample. -1 gives
+            one a token (a vector along the last axis).
         group: with `axis` -1, one grid for so many numbers along the last axis.
 
     The gradient with respect to `x` is 1: nothing lies outside the range.
     """
     shape = x.shape
-    rows = x.flatten(axis) if group is None else x.unflatten(-1, (-1, group))
+    rows = x if group is None else x.unflatten(-1, (-1, group))
+    share = [-1] if axis == -1 else [i for i in range(x.ndim) if i != axis]
     if quant_min == -quant_max:
-        scale = rows.abs().amax(-1, keepdim=True) / quant_max
+        scale = rows.abs().amax(share, keepdim=True) / quant_max
         zero_point = torch.zeros_like(scale)
     else:
-        low = rows.amin(-1, keepdim=True).clamp_(max=0.0)
-        high = rows.amax(-1, keepdim=True).clamp_(min=0.0)
+        low = rows.amin(share, keepdim=True).clamp_(max=0.0)
+        high = rows.amax(share, keepdim=True).clamp_(min=0.0)
         scale = (high - low) / (quant_max - quant_min)
         zero_point = quant_min - low / scale.clamp(min=SMALLEST_SCALE)
         zero_point = zero_point.round_().clamp_(quant_min, quant_max)
