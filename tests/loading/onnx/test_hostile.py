@@ -222,6 +222,49 @@ def test_constants_that_grow(tmp_path, kind, inputs, constants):
     refused(made(tmp_path / "net.onnx", nodes, tensors), "too many elements|cannot be loaded")
 
 
+@pytest.mark.parametrize(
+    ("nodes", "match"),
+    [
+        ([node("AveragePool", ["i"], ["p"], kernel_shape=[2, 2], pads=[0, 2**40, 0, 1])],
+         "reaches over more"),
+        ([node("Resize", ["i", "", "", "sizes"], ["p"])], "resizes"),
+        ([node("Pad", ["i", "pads"], ["p"], mode="edge")], "pads an axis"),
+        ([node("Expand", ["i", "sizes"], ["p"])], "more than 268,435,456 elements"),
+        ([node("HannWindow", ["count"], ["p"])], "elements"),
+    ],
+)  # fmt: skip
+def test_operators_that_grow(tmp_path, nodes, match):
+    tensors = [
+        constant("shape", np.array([0, 1, 2, 2])), constant("count", np.array(2**40)),
+        constant("sizes", np.array([1, 1, 2, 2**34])),
+        constant("pads", np.array([0, 0, 0, 0, 0, 0, 0, 2**40])),
+    ]  # fmt: skip
+    if nodes[0].op_type == "Expand":
+        tensors[0] = constant("shape", np.array([0, 1, 4, 1]))
+        tensors[2] = constant("sizes", np.array([1, 1, 4, 2**34]))
+    after = [node("ReduceSum", ["p"], ["s"], keepdims=0), node("Add", ["x", "s"], ["y"])]
+    before = [node("Reshape", ["x", "shape"], ["i"])]
+    path = made(tmp_path / "net.onnx", [*before, *nodes, *after], tensors, [value("x", (1, 4))],
+                [value("y", (1, 4))])  # fmt: skip
+    refused(path, match)
+
+
+def test_loops_in_loops(tmp_path):
+    nodes, last = [node("Relu", ["a5"], ["b"])], "b"
+    for level in range(5)[::-1]:
+        inputs = [value(f"i{level}", (), TensorProto.INT64),
+                  value(f"go{level}", (), TensorProto.BOOL), value(f"a{level + 1}")]  # fmt: skip
+        outputs = [value(f"on{level}", (), TensorProto.BOOL), value(last)]
+        body = helper.make_graph(
+            [*nodes, node("Identity", [f"go{level}"], [f"on{level}"])], "g", inputs, outputs
+        )
+        source, last = "x" if level == 0 else f"a{level}", f"l{level}"
+        nodes = [node("Loop", ["times", "", source], [last], body=body)]
+    path = made(tmp_path / "net.onnx", [*nodes, node("Identity", [last], ["y"])],
+                [constant("times", np.array(1000))])  # fmt: skip
+    refused(path, "add more than 2,000 nodes")
+
+
 @pytest.mark.parametrize("opset", [1, 6, 9999])
 def test_operator_sets_that_are_not_known(tmp_path, opset):
     refused(linear(tmp_path / "net.onnx", opset=opset), "operator set")

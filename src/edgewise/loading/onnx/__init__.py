@@ -10,6 +10,7 @@ import torch
 from torch import fx
 
 from ...errors import ModelError
+from ...graph.canonical import shapes as shapes_of
 from ...graph.layout import channels_first
 from ...model import Model
 from ...record import Event, Signature, TensorSpec
@@ -46,6 +47,8 @@ def load_onnx(path: Path) -> Model:
                 model = _exported(prepared, graph, batch)
             except ModelError:
                 model = _exported(prepared, graph, batch, batch_last=True)
+    except (MemoryError, RecursionError):
+        raise ModelError(f"{path.name}: it asks for more memory than there is") from None
     except ModelError as error:
         inner = error.__cause__ if isinstance(error.__cause__, ModelError) else error
         raise ModelError(f"{path.name}: {inner}") from error
@@ -147,6 +150,9 @@ def _check_opened(net: Net, model: Model, batch: int) -> None:
     Raises:
         ModelError: it does.
     """
+    known = shapes_of(model.graph, model.signature, 2 * batch)
+    if max(v.numel() for v in known.values() if isinstance(v, torch.Tensor)) > LARGEST_SAMPLE:
+        raise ModelError(f"it computes tensors of more than {LARGEST_SAMPLE:,} elements")
     generator = torch.Generator().manual_seed(0)
     twice = []
     for given in net.graph_.inputs:

@@ -36,6 +36,7 @@ __all__ = ["Net", "identifier"]
 # Importing a table adds its rows to `ROWS`.
 TABLES = (control, elementwise, products, quantized, recurrent, resize, selection, shapes, spatial)
 DEEPEST = 16
+MORE_APPLIED = 2_000  # nodes that loops and bodies may add
 # What is computed as numbers while exporting: at most so many elements, and nothing that makes
 # much of little.
 LARGEST_KNOWN = 4096
@@ -134,6 +135,7 @@ class Net(nn.Module):
         return f"{prefix}.{leaf}" if prefix else leaf
 
     def _forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        self.applied = 0
         env = dict(zip([i.name for i in self.graph_.inputs], inputs, strict=True))
         outputs = self._run(self.graph_, env, 0, [*self.calls])
         return tuple(as_tensor(value) for value in outputs)
@@ -156,6 +158,10 @@ class Net(nn.Module):
         return [env[name] if name else None for name in graph.outputs]
 
     def _apply(self, node: Node, inputs: list[Any], env: dict[str, Any], depth: int) -> list[Any]:
+        self.applied += 1
+        if self.applied > len(self.calls) + MORE_APPLIED:
+            raise ModelError(f"its loops and functions add more than {MORE_APPLIED:,} nodes")
+
         def inner(graph: Graph, values: list[Any]) -> list[Any]:
             names = [i.name for i in graph.inputs]
             return self._run(graph, {**env, **dict(zip(names, values, strict=True))}, depth + 1)

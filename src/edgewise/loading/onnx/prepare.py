@@ -21,7 +21,7 @@ from .values import Constant, Stored, as_tensor
 
 __all__ = ["UNFOLDED", "Prepared", "prepare"]
 
-LARGEST = 2**28  # elements of a folded constant
+LEAST_ROOM = 2**22
 # Where a constant is a weight, whatever node it comes from: kind -> inputs.
 WEIGHTS = {
     "Conv": (1, 2), "ConvTranspose": (1, 2), "Gemm": (1, 2), "MatMul": (0, 1),
@@ -70,6 +70,8 @@ class _Preparation:
         self.weights = {
             name for name, value in self.constants.items() if value.ndim and _may_train(value)
         }
+        # Elements that folding may make: as much again as there is, many times over.
+        self.room = LEAST_ROOM + 16 * sum(value.numel() for value in self.constants.values())
         self.called: dict[str, str] = {}
         self.nodes: list[Node] = []
         self.producer: dict[str, Node] = {}
@@ -123,7 +125,8 @@ class _Preparation:
                 if node.kind not in ("Constant", "Identity"):
                     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
                         fake = op.run(_constants(given, mode))
-                    if sum(as_tensor(v).numel() for v in fake if v is not None) > LARGEST:
+                    self.room -= sum(as_tensor(v).numel() for v in fake if v is not None)
+                    if self.room < 0:
                         raise op.fail("its result has too many elements")
                 results = op.run(_constants(given))
         except ModelError:

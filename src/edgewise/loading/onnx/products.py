@@ -272,6 +272,8 @@ def _cosine_window(op: Op, size: np.ndarray, parts: tuple[float, ...]) -> torch.
     from .file import DTYPES
 
     count = int(size.reshape(-1)[0])
+    if not 0 <= count <= 2**20:
+        raise op.fail(f"its window has {count} elements")
     turns = np.arange(count) * 2 * math.pi / (count if op.get("periodic", 1) else count - 1)
     values = sum((-1) ** i * part * np.cos(i * turns) for i, part in enumerate(parts))
     return torch.from_numpy(values).to(DTYPES[op.get("output_datatype", 1)])

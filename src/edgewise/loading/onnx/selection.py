@@ -197,6 +197,8 @@ def pad(op, x, pads=None, value=None, axes=None):
         extent = x.shape[axis]
         if symbolic(extent):
             raise op.fail(f"it pads the batch by '{mode}'")
+        if max(before, after, extent) > 2**20:
+            raise op.fail(f"it pads an axis of {extent} by {before} and {after}")
         index = np.pad(np.arange(extent), (max(before, 0), max(after, 0)), {"circular": "wrap"}.get(
             names[mode], mode))  # fmt: skip
         index = index[max(-before, 0) : len(index) - max(-after, 0)]

@@ -16,6 +16,7 @@ __all__ = ["Window"]
 
 CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+LARGEST = 2**14  # elements along one axis of a window or its padding
 MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 AVG_POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
@@ -39,6 +40,8 @@ class Window:
             raise op.fail("its windows run over the batch axis")
         if min(self.kernel + self.stride + self.dilation) < 1:
             raise op.fail("its kernel, strides and dilations must be at least 1")
+        if max(self.kernel + self.stride + self.dilation + [abs(p) for p in pads]) > LARGEST:
+            raise op.fail(f"its window reaches over more than {LARGEST} elements")
         self.before, self.after = pads[:axes], pads[axes:]
         auto = op.get("auto_pad", "NOTSET")
         if auto == "VALID":
