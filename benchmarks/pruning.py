@@ -79,7 +79,7 @@ def analysis() -> None:
         print(f"{name}: {seconds:.4f} s, {len(groups)} groups", flush=True)
 
 
-def architectures() -> None:
+def architectures(names: list[str]) -> None:
     """Prune 30 % of each architecture of the tests and lower it to every runtime."""
     from tests.architectures import ARCHITECTURES, build
 
@@ -88,7 +88,7 @@ def architectures() -> None:
 
     folder = Path(__file__).parent / "out" / "pruned"
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ARCHITECTURES:
+    for name in names or ARCHITECTURES:
         net, inputs = build(name, 2)
         model = ew.load(net, tuple(x[:1] for x in inputs))
         plans = []
@@ -141,11 +141,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("accuracy", "analysis", "architectures", "latency"))
     parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--only", nargs="*", default=[], help="of the architectures")
     given = parser.parse_args()
     if given.what == "accuracy":
         accuracy(given.images)
+    elif given.what == "architectures":
+        architectures(given.only)
     else:
-        {"analysis": analysis, "architectures": architectures, "latency": latency}[given.what]()
+        {"analysis": analysis, "latency": latency}[given.what]()
 
 
 if __name__ == "__main__":

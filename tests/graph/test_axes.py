@@ -95,6 +95,22 @@ def test_groups_of_a_convolution_go_whole_or_thin_out():
     assert groups(many, torch.zeros(1, 3, 4, 4)) == {"0": 6}
 
 
+class Masked(nn.Module):
+    """A buffer that is larger than what is read of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mask", torch.randn(1, 9, 9))
+        self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.b(torch.softmax(x @ x.mT + self.mask[:, :5, :5], -1) @ self.a(x))
+
+
+def test_a_buffer_alone_is_no_group():
+    assert groups(Masked(), torch.zeros(1, 5, 4)) == {"a": 6}
+
+
 class Tied(nn.Module):
     """One table that is read at both ends."""
 

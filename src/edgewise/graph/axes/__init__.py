@@ -115,11 +115,13 @@ def _axes(trace: Trace, node: fx.Node, module: fx.GraphModule) -> object:
         return tuple(trace.frozen(n, "it is an input of the model") for n in trace.shapes[node])
     if node.op == "get_attr":
         if node.target not in trace.parameters:
-            floats = constant(module, node).is_floating_point()
+            value = constant(module, node)
             trace.parameters[node.target] = tuple(
-                trace.fresh(n) if floats else trace.frozen(n, "it is no weight")
-                for n in trace.shapes[node]
+                trace.fresh(n) if value.is_floating_point() else trace.frozen(n, "it is no weight")
+                for n in value.shape
             )
+            if isinstance(value, torch.nn.Parameter) and value.ndim > 1:
+                trace.weights.add(node.target)
         return trace.parameters[node.target]
     rule = RULES.get(node.target)
     if rule is None and torch.Tag.pointwise in getattr(node.target, "tags", ()):

@@ -71,8 +71,8 @@ def grouped(trace: Trace, channels: Channels) -> tuple[Group, ...]:
         positions = position[at].reshape(units[kind[at[0]]], -1)
         member = Member(name, axis, (name, axis) in trace.inputs, positions)
         found.setdefault(kind[at[0]], []).append(member)
-    weighty = {name for name, ids in trace.parameters.items() if len(ids) > 1}
-    groups = [_ordered(m) for m in found.values() if any(row.parameter in weighty for row in m)]
+    weights = trace.weights
+    groups = [_ordered(m) for m in found.values() if any(row.parameter in weights for row in m)]
     return tuple(_named(groups))
 
 

@@ -48,6 +48,7 @@ class Trace:
         shapes: the shape of every tensor in the graph (a tuple of shapes for several results).
         values: the axes of every tensor, filled by the rules.
         parameters: the axes of every parameter and buffer, by name.
+        weights: the parameters of two or more axes; a group touches one at least.
         inputs: axes of parameters along which their operator sums: (name, axis).
         count: how many numbers were given out.
         reasons: why positions are fixed; the number ``-1 - i`` stands for the i-th.
@@ -57,6 +58,7 @@ class Trace:
     shapes: dict[fx.Node, tuple]
     values: dict[fx.Node, Axes | tuple[Axes, ...]] = field(default_factory=dict)
     parameters: dict[str, Axes] = field(default_factory=dict)
+    weights: set[str] = field(default_factory=set)
     inputs: dict[tuple[str, int], None] = field(default_factory=dict)
     count: int = 0
     reasons: list[str] = field(default_factory=list)
