@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import nn
 
@@ -40,3 +41,15 @@ def test_quantized_weights_take_a_byte_and_biases_four():
     # weights, biases, and the scales and zero points of the output channels are apart
     assert found.parameters == 12 * 16 + 16 + 16 * 3 + 3
     assert found.bytes == 12 * 16 + 16 * 3 + 4 * (16 + 3)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "bits", "name"),
+    [("int8-weights", 8, "int8"), ("int4-dynamic", 4, "int4"), ("float16", 16, "float16")],
+)
+def test_weights_take_the_bits_of_their_scheme(scheme, bits, name):
+    net, x = make("perceptron")
+    group = {"group": 4} if bits == 4 else {}
+    found = inspect(Quantize(scheme, **group)(load_module(net, x[:1])))
+    assert [row.precision for row in found.layers] == [name, name]
+    assert found.bytes == (12 * 16 + 16 * 3) * bits // 8 + 4 * (16 + 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, fx
 
 from .edge.runners import RUNTIMES
@@ -16,6 +17,9 @@ from .model import Model
 from .record import Signature
 
 __all__ = ["GroupSize", "Inspection", "LayerCost", "inspect"]
+
+# What stands between a layer and the weight that it holds in fewer bits.
+WRAPS = {FAKE_QUANTIZE, torch.ops.aten._to_copy.default}
 
 
 @dataclass(frozen=True)
@@ -108,13 +112,13 @@ def _groups(model: Model) -> tuple[tuple[GroupSize, ...], dict[str, str]]:
 def _layer(node: fx.Node, known: dict[fx.Node, object]) -> LayerCost | None:
     if node.op != "call_function" or not isinstance(known[node], Tensor):
         return None
-    # (constant, whether it is quantized)
-    read = [(_unwrapped(a), a.target is FAKE_QUANTIZE) for a in node.all_input_nodes]
-    weights = [(known[s], narrow) for s, narrow in read if s.op == "get_attr"]
-    quantized = any(narrow for _, narrow in weights)
+    # (constant, its bits where it is quantized)
+    read = [(_unwrapped(a), _bits(a)) for a in node.all_input_nodes]
+    weights = [(known[s], bits) for s, bits in read if s.op == "get_attr"]
+    narrow = min((bits for _, bits in weights if bits), default=None)
     output = known[node]
     products = macs(node, lambda value: tuple(known[value].shape))
-    if products is None and (node.target is FAKE_QUANTIZE or not weights):
+    if products is None and (node.target in WRAPS or not weights):
         return None
     return LayerCost(
         layer(node),
@@ -122,11 +126,17 @@ def _layer(node: fx.Node, known: dict[fx.Node, object]) -> LayerCost | None:
         tuple(output.shape[1:]),
         sum(w.numel() for w, _ in weights),
         products or 0,
-        sum(w.numel() * (1 if narrow else w.element_size()) for w, narrow in weights),
-        "int8" if quantized else str(output.dtype).removeprefix("torch."),
+        sum(w.numel() * bits // 8 if bits else w.nbytes for w, bits in weights),
+        f"int{narrow}" if narrow else str(weights[0][0].dtype if weights else output.dtype)[6:],
     )
 
 
+def _bits(node: fx.Node) -> int | None:
+    if node.target is not FAKE_QUANTIZE:
+        return None
+    return 4 if node.args[4] <= 7 else 8
+
+
 def _unwrapped(node: fx.Node) -> fx.Node:
-    """The value before a fake-quantize."""
-    return node.args[0] if node.target is FAKE_QUANTIZE else node
+    """The value before a fake-quantize, or before a cast from float16."""
+    return node.args[0] if node.target in WRAPS else node
