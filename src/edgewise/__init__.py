@@ -26,6 +26,7 @@ _HOMES = {
     "Quantize": "compress.quantize",
     "Recipe": "step",
     "RoundWeights": "compress.round_weights",
+    "capabilities": "lowering.capabilities",
     "compare": "measuring",
     "inspect": "inspection",
     "load": "loading",
@@ -47,6 +48,7 @@ __all__ = [
     "Quantize",
     "Recipe",
     "RoundWeights",
+    "capabilities",
     "compare",
     "inspect",
     "load",
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     from .inspection import inspect
     from .loading import load
     from .lowering import lower
+    from .lowering.capabilities import capabilities
     from .measuring import compare, measure
     from .model import Model
     from .record import Measurement

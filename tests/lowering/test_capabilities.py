@@ -1,0 +1,102 @@
+"""What a runtime is said to make of a scheme: complete, true of its lowering, and documented."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edgewise.compress.quantize import Quantize
+from edgewise.compress.schemes import SCHEMES
+from edgewise.edge import runners
+from edgewise.errors import InputError, MissingExtra, StepError
+from edgewise.loading import load
+from edgewise.lowering import lower
+from edgewise.lowering.capabilities import ROWS, capabilities, markdown
+
+from .. import nets
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "quantization.md"
+PAIRS = [(runtime, row.scheme) for runtime, rows in ROWS.items() for row in rows]
+WITHOUT_DATA = [
+    (runtime, row.scheme)
+    for runtime, rows in ROWS.items()
+    for row in rows
+    if row.speed != "none" and SCHEMES[row.scheme].activations != "static"
+]
+
+
+def test_every_runtime_has_a_row_for_every_scheme():
+    assert ROWS.keys() == runners.RUNTIMES.keys()
+    for rows in ROWS.values():
+        assert {row.scheme for row in rows} == SCHEMES.keys()
+
+
+@pytest.mark.parametrize(("runtime", "scheme"), PAIRS)
+def test_a_row_is_whole(runtime, scheme):
+    row = capabilities(runtime).support(scheme)
+    assert row.speed in ("fast", "float", "slow", "none")
+    assert row.reason
+    if row.speed == "none":
+        assert not (row.layers or row.groups or row.dynamic)
+        return
+    assert set(row.layers) <= {"conv", "linear"}
+    assert row.layers
+    assert (row.dynamic != "") == (SCHEMES[scheme].activations == "dynamic")
+    if row.dynamic == "group":
+        assert row.groups
+
+
+def test_unknown_runtimes_and_schemes_are_refused():
+    with pytest.raises(InputError, match="tflite"):
+        capabilities("tflite")
+    with pytest.raises(InputError, match="nothing is known of 'int3' on litert"):
+        capabilities("litert").support("int3")
+
+
+def test_the_documentation_holds_the_table():
+    assert markdown() in DOCUMENT.read_text()
+
+
+@pytest.fixture(scope="module")
+def block():
+    """A transformer block wide enough for groups of 32, and inputs."""
+    torch.manual_seed(0)
+    layer = torch.nn.TransformerEncoderLayer(64, 4, 128, activation="gelu", batch_first=True)
+    x = torch.randn(8, 6, 64)
+    return load(layer.eval(), example=x[:1]).with_samples((x.numpy(),))
+
+
+@pytest.mark.parametrize(("runtime", "scheme"), WITHOUT_DATA)
+def test_what_is_supported_lowers_and_agrees(runtime, scheme, block, tmp_path):
+    try:
+        runners.probe(runtime)
+    except MissingExtra as error:
+        pytest.skip(str(error))
+    support = capabilities(runtime).support(scheme)
+    group = {"group": min(support.groups)} if "int4" in scheme and support.groups else {}
+    small = Quantize(scheme, target=capabilities(runtime), **group)(block)
+    path = tmp_path / f"m{runners.get(runtime).suffixes[0]}"
+    artifact = lower(small, runtime, path)
+    assert artifact.precision == scheme
+    assert artifact.agreement.mean_steps < (0.5 if "dynamic" in scheme else 0.05)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "scheme"), [p for p in PAIRS if capabilities(p[0]).support(p[1]).speed == "none"]
+)
+def test_what_is_not_supported_is_refused_without_data(runtime, scheme, block):
+    with pytest.raises(StepError, match=f"{runtime} does not run '{scheme}'"):
+        Quantize(scheme, target=capabilities(runtime))(block)
+
+
+@pytest.mark.parametrize("scheme", ["int8-weights", "int8-dynamic"])
+@pytest.mark.parametrize("name", ["encoder", "tokens"])
+def test_small_transformers_run_alike_on_litert(name, scheme, tmp_path):
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    net, x = nets.make(name)
+    model = load(net, example=x[:1]).with_samples((x.numpy(),))
+    small = Quantize(scheme, target=capabilities("litert"))(model)
+    artifact = lower(small, "litert", tmp_path / "m.tflite")
+    assert artifact.agreement.top1 == 1
+    assert np.isfinite(artifact.agreement.max_abs)
