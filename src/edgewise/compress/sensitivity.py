@@ -1,81 +1,85 @@
-"""Sensitivity: how far the outputs move when one group alone is pruned."""
+"""Which layers' quantization costs most, measured at the outputs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
+import torch
+from torch import Tensor, fx
 
-from ..data import as_data
-from ..errors import InputError
-from ..graph.axes import analyse
-from ..math.importance import Criterion
+from ..graph.canonical import FAKE_QUANTIZE, layer
+from ..graph.fold import CONVOLUTIONS
 from ..model import Model
-from .prune import Prune
 
-__all__ = ["Sensitivity", "sensitivity"]
-
-BATCH = 32
+__all__ = ["Sensitivity", "relief"]
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """One group at one amount.
+    """What one layer costs.
 
     Attributes:
-        group: as `Prune` names it.
-        amount: the share of its units that was cut.
-        divergence: mean square of what the outputs moved by, over their own variance.
-        changed: share of samples whose largest output is another one; of the first output.
+        layer: its name.
+        error: of the whole quantized model: squared difference of the outputs from the float
+            model's, relative to their variance.
+        relieved: the same with this layer in float.
     """
 
-    group: str
-    amount: float
-    divergence: float
-    changed: float
+    layer: str
+    error: float
+    relieved: float
+
+    @property
+    def gain(self) -> float:
+        """The share of the error that goes away with this layer's quantization."""
+        return 1 - self.relieved / self.error if self.error else 0.0
 
 
-def sensitivity(
-    model: Model,
-    data: Any,
-    amounts: Sequence[float] = (0.25, 0.5, 0.75),
-    criterion: str | Criterion = "l1",
-    samples: int = 128,
-) -> tuple[Sensitivity, ...]:
-    """Prune each group alone by each amount and compare the outputs on real inputs, no labels.
+def relief(model: Model, inputs: Sequence[Tensor]) -> tuple[Sensitivity, ...]:
+    """Each weighted layer of a quantized Model, the one that would be relieved most first.
 
     Args:
-        data: anything that `edgewise.load_data` takes; its calibration samples are used.
-        amounts: shares in [0, 1).
-        criterion: as of `Prune`.
-        samples: at most so many.
-
-    Raises:
-        InputError: no amounts, or what `Prune` refuses.
+        inputs: one batch; the graph is run on it once for each layer.
     """
-    if not amounts:
-        raise InputError("give at least one amount")
-    data = as_data(data, signature=model.signature)
-    batches = [x for x, _ in data.require("calibration").subset(samples).batches(BATCH)]
-    whole = _outputs(model, batches)
-    rows = []
-    for group in analyse(model.graph, model.signature).groups:
-        for amount in amounts:
-            small = Prune({group.name: amount}, criterion=criterion, samples=samples)(model, data)
-            rows.append(Sensitivity(group.name, amount, *_moved(_outputs(small, batches), whole)))
-    return tuple(rows)
+    module = model.graph
+    want = _outputs(module, inputs, _fakes(module))
+    variance = sum(float((w - w.mean()).square().sum()) for w in want) or 1.0
+
+    def error(without: frozenset[fx.Node]) -> float:
+        have = _outputs(module, inputs, without)
+        return (
+            sum(float((w - h).square().sum()) for w, h in zip(want, have, strict=True)) / variance
+        )
+
+    whole = error(frozenset())
+    rows = [
+        Sensitivity(layer(node), whole, error(around))
+        for node in module.graph.nodes
+        if node.target in CONVOLUTIONS and (around := _around(node))
+    ]
+    return tuple(sorted(rows, key=lambda row: row.relieved))
 
 
-def _outputs(model: Model, batches: Sequence[tuple[np.ndarray, ...]]) -> np.ndarray:
-    """The first output for all samples, (n, ...)."""
-    found = [model(*inputs) for inputs in batches]
-    return np.concatenate([f[0] if isinstance(f, tuple) else f for f in found])
+def _fakes(module: fx.GraphModule) -> frozenset[fx.Node]:
+    return frozenset(n for n in module.graph.nodes if n.target is FAKE_QUANTIZE)
 
 
-def _moved(small: np.ndarray, whole: np.ndarray) -> tuple[float, float]:
-    variance = np.square(whole - whole.mean(0)).mean()
-    divergence = np.square(small - whole).mean() / max(variance, np.finfo(np.float32).tiny)
-    small, whole = (v.reshape(len(v), -1).argmax(1) for v in (small, whole))
-    return float(divergence), float((small != whole).mean())
+def _around(node: fx.Node) -> frozenset[fx.Node]:
+    """The fake-quantize nodes that keeping the layer in float would take away."""
+    own = [a for a in node.all_input_nodes if a.target is FAKE_QUANTIZE and len(a.users) == 1]
+    return frozenset(own)
+
+
+def _outputs(
+    module: fx.GraphModule, inputs: Sequence[Tensor], without: frozenset[fx.Node]
+) -> tuple[Tensor, ...]:
+    class Partly(fx.Interpreter):
+        def run_node(self, node: fx.Node):
+            if node in without:
+                return self.env[node.args[0]]
+            return super().run_node(node)
+
+    with torch.no_grad():
+        found = Partly(module).run(*inputs)
+    return tuple(f for f in found if f.is_floating_point())

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgewise.compress.sensitivity import sensitivity
+from edgewise.compress.damage import damage
 from edgewise.errors import InputError
 from edgewise.loading.torch import load_module
 
@@ -22,7 +22,7 @@ def model() -> tuple:
 
 
 def test_what_does_nothing_is_not_missed():
-    rows = {(r.group, r.amount): r for r in sensitivity(*model(), amounts=(0.25, 0.5))}
+    rows = {(r.group, r.amount): r for r in damage(*model(), amounts=(0.25, 0.5))}
     assert set(rows) == {("0", 0.25), ("0", 0.5), ("2", 0.25), ("2", 0.5)}
     assert rows["2", 0.5].divergence < 1e-10 and rows["2", 0.5].changed == 0
     assert 0.01 < rows["0", 0.25].divergence < rows["0", 0.5].divergence
@@ -30,6 +30,6 @@ def test_what_does_nothing_is_not_missed():
 
 def test_bad_amounts_are_refused():
     with pytest.raises(InputError, match="at least one"):
-        sensitivity(*model(), amounts=())
+        damage(*model(), amounts=())
     with pytest.raises(InputError, match=r"\[0, 1\)"):
-        sensitivity(*model(), amounts=(1.0,))
+        damage(*model(), amounts=(1.0,))
