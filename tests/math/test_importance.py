@@ -53,15 +53,20 @@ def test_whole_groups_are_scored():
         assert not torch.equal(score(a), score(mixed))
 
 
-def test_taylor_is_the_change_of_a_linear_loss():
+def test_fisher_and_taylor_are_squares_of_the_change_of_a_linear_loss():
     found = evidence()
     (row,) = [r for r in found.weights if not r.summed]
-    gradient = row.gradients.sum(0)
-    for unit, score in enumerate(CRITERIA["taylor"].score(found)):
-        without = row.values.clone()
-        without[unit] = 0
-        change = (gradient * row.values).sum() - (gradient * without).sum()
-        assert score == pytest.approx(abs(change.item()), rel=1e-5)
+    for unit in range(5):
+        joint = single = 0.0
+        for gradient in row.gradients:
+            without = row.values.clone()
+            without[unit] = 0
+            joint += float((gradient * (row.values - without)).sum()) ** 2 / 2
+            single += sum(
+                float(g * w) ** 2 for g, w in zip(gradient[unit], row.values[unit], strict=True)
+            )
+        assert float(CRITERIA["fisher"].score(found)[unit]) == pytest.approx(joint, rel=1e-4)
+        assert float(CRITERIA["taylor"].score(found)[unit]) == pytest.approx(single, rel=1e-4)
 
 
 def test_the_geometric_median_goes_first():

@@ -138,8 +138,13 @@ def lamp(evidence: Evidence) -> Tensor:
 
 
 def taylor(evidence: Evidence) -> Tensor:
-    """First-order change of the loss: |sum of w g| (Molchanov et al., arXiv:1906.10771, eq. 8)."""
-    return sum((row.values * row.gradients.sum(0)).sum(1) for row in _made(evidence)).abs()
+    """First-order change of the loss by each weight, squared and summed over the unit's weights.
+
+    Molchanov et al., "Importance Estimation for Neural Network Pruning", arXiv:1906.10771, section
+    3.1: (g w)^2, over batches. The sum is taken after squaring, since for a layer before a batch
+    norm the changes of a filter's weights all but cancel.
+    """
+    return sum((row.values * row.gradients).square().sum((0, 2)) for row in _made(evidence))
 
 
 def gradient(evidence: Evidence) -> Tensor:
