@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 import edgewise as ew
+from edgewise.compress.schemes import SCHEMES
 from edgewise.edge import runners
 from edgewise.edge.benchmark import benchmark, compare
 from edgewise.errors import EdgewiseError
@@ -82,7 +83,10 @@ def lowered(model: ew.Model, x: torch.Tensor, scheme: str, runtime: str, path: P
         step = ew.Quantize(scheme, target=capabilities(runtime))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = step(model, {"calibration": x.numpy()} if scheme == "int8" else None)
+            model = step(
+                model,
+                {"calibration": x.numpy()} if SCHEMES[scheme].activations == "static" else None,
+            )
     ew.lower(model, runtime, path)
     return path
 

@@ -82,6 +82,21 @@ def test_what_is_supported_lowers_and_agrees(runtime, scheme, block, tmp_path):
     assert artifact.agreement.mean_steps < (0.5 if "dynamic" in scheme else 0.05)
 
 
+def test_activations_of_16_bits_run_on_litert_with_a_warning(tmp_path):
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    net, x = nets.make("residual")
+    model = load(net, example=x[:1])
+    with pytest.warns(UserWarning, match="'16x8' is slower than float on litert"):
+        small = Quantize("16x8", target=capabilities("litert"))(model, {"calibration": x.numpy()})
+    want = model(x.numpy())
+    eight = Quantize("int8")(model, {"calibration": x.numpy()})
+    errors = [np.abs(m(x.numpy()) - want).mean() for m in (small, eight)]
+    assert errors[0] < 0.7 * errors[1]  # the weights have 8 bits in both
+    artifact = lower(small, "litert", tmp_path / "m.tflite")
+    assert artifact.precision == "16x8"
+    assert artifact.agreement.top1 == 1
+
+
 @pytest.mark.parametrize(
     ("runtime", "scheme"), [p for p in PAIRS if capabilities(p[0]).support(p[1]).speed == "none"]
 )

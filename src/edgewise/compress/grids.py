@@ -55,11 +55,21 @@ def scales(ranges: tuple[Range, ...]) -> dict[str, float]:
 
 
 def activation_ranges(
-    module: fx.GraphModule, placement: Placement, spans: Sequence[tuple[float, float]]
+    module: fx.GraphModule,
+    placement: Placement,
+    spans: Sequence[tuple[float, float]],
+    width: int = 8,
 ) -> tuple[Range, ...]:
-    """The grid of each group of values, from the (low, high) that it should span."""
+    """The grid of each group of values, from the (low, high) that it should span.
+
+    Affine; symmetric where the values are `width` = 16 bits wide, as kernels for int16 have it.
+    """
     ranges = []
     for group, (low, high) in zip(placement.groups, spans, strict=True):
+        if width == 16:
+            scale, _ = symmetric_parameters(torch.tensor(max(-low, high)), 2**15 - 1)
+            ranges.append(Range(group.values, low, high, scale.item(), 0))
+            continue
         scale, zero_point = affine_parameters(torch.tensor(low), torch.tensor(high))
         ranges.append(Range(group.values, low, high, scale.item(), int(zero_point)))
     settled = {i for i, group in enumerate(placement.groups) if group.fixed is not None}

@@ -45,8 +45,8 @@ class Quantize(Step):
     other schemes (`edgewise.compress.weights`) need no data.
 
     Attributes:
-        scheme: ``"int8"``, ``"int8-dynamic"``, ``"int4-dynamic"``, ``"int8-weights"``,
-            ``"int4-weights"`` or ``"float16"``.
+        scheme: ``"int8"``, ``"16x8"`` (activations of 16 bits), ``"int8-dynamic"``,
+            ``"int4-dynamic"``, ``"int8-weights"``, ``"int4-weights"`` or ``"float16"``.
         samples: at most so many calibration samples are looked at.
         keep_float: layers to leave in float, as names or patterns (``"layer1.*"``).
         target: what the runtime can take (`edgewise.capabilities`): the plan is made for its fast
@@ -101,7 +101,7 @@ class Quantize(Step):
             )
         if support.speed == "slow":
             message = f"'{self.scheme}' is slower than float on {self.target.runtime}"
-            warnings.warn(f"{message}: {support.reason}", stacklevel=3)
+            warnings.warn(f"{message} (latency by float's: {support.reason})", stacklevel=3)
 
     def plan(self, model: Model, data: Data | None) -> QuantizePlan | WeightPlan:
         scheme = scheme_of(self.scheme)
@@ -117,7 +117,7 @@ class Quantize(Step):
         seen = observe(module, placement, calibration, self.samples, self.ranges != "minmax")
         inputs, _ = calibration.take(JUDGED)
         ends = spans(module, placement, seen, self.ranges, tuple(map(torch.from_numpy, inputs)))
-        activations = activation_ranges(module, placement, ends)
+        activations = activation_ranges(module, placement, ends, scheme.width)
         bits = self._bits(module)
         weights = tuple(weight_scales(module, placement, scales(activations), bits))
         return QuantizePlan(self.scheme, activations, weights, placement.skipped)
@@ -126,6 +126,7 @@ class Quantize(Step):
         module = fold(model.module())
         if isinstance(plan, WeightPlan):
             return Model(apply_weights(module, plan), model.signature)
+        limits = scheme_of(plan.scheme).limits
         nodes = {node.name: node for node in module.graph.nodes}
         scale_of = scales(plan.activations)
         for row in plan.weights:
@@ -134,7 +135,7 @@ class Quantize(Step):
             # Values on one grid read the same two buffers.
             grid = _register(module, row.values[0], torch.tensor(row.scale), row.zero_point)
             for name in row.values:
-                _insert(module, nodes[name], list(nodes[name].users), grid, (-128, 127, None))
+                _insert(module, nodes[name], list(nodes[name].users), grid, (*limits, None))
         for row in plan.weights:
             scale = torch.tensor(row.scales if row.axis is not None else row.scales[0])
             grid = _register(module, row.weight, scale, 0)

@@ -18,18 +18,26 @@ class Scheme:
         weights: their width in bits; 16 is float16.
         activations: ``"static"`` (calibrated), ``"dynamic"`` (at run time) or ``"float"``.
         grouped: whether a few inputs share one scale of the weight, not a whole output channel.
+        width: of activations in bits; those of 16 are symmetric.
     """
 
     name: str
     weights: int
     activations: str
     grouped: bool = False
+    width: int = 8
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The least and largest integer of an activation."""
+        return -(2 ** (self.width - 1)), 2 ** (self.width - 1) - 1
 
 
 SCHEMES = {
     scheme.name: scheme
     for scheme in (
         Scheme("int8", 8, "static"),
+        Scheme("16x8", 8, "static", width=16),
         Scheme("int8-dynamic", 8, "dynamic"),
         Scheme("int4-dynamic", 4, "dynamic", grouped=True),
         Scheme("int8-weights", 8, "float"),

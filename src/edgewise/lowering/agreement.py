@@ -26,7 +26,7 @@ __all__ = ["LIMITS", "agree", "first_disagreement", "precision_of", "samples_for
 # arithmetic leave nothing to round; what is rounded at run time ties as integers do.
 LIMITS = {
     "float32": 0.05, "float16": 1.0, "int8": 3.0, "int8-weights": 0.05, "int4-weights": 0.05,
-    "int8-dynamic": 3.0, "int4-dynamic": 3.0,
+    "int8-dynamic": 3.0, "int4-dynamic": 3.0, "16x8": 3.0,
 }  # fmt: skip
 SAMPLES = 64
 DYNAMIC = fake_quantize_dynamic._opoverload
@@ -39,7 +39,7 @@ def precision_of(module: fx.GraphModule) -> str:
     fakes = [n for n in module.graph.nodes if n.target is FAKE_QUANTIZE]
     weights = [n for n in fakes if n.args[0].op == "get_attr"]
     if len(weights) < len(fakes):
-        return "int8"
+        return "16x8" if any(n.args[4] > 127 for n in fakes) else "int8"
     if any(p.dtype == torch.float16 for p in module.parameters()):
         return "float16"
     if not weights:
@@ -136,7 +136,7 @@ def first_disagreement(
 def _cuts(model: Model) -> list[str]:
     """Names of the values at which the graph can be cut: quantized ones, or all if none is."""
     known = shapes(model.graph, model.signature, 2)
-    static = precision_of(model.graph) == "int8"
+    static = precision_of(model.graph) in ("int8", "16x8")
     return [
         node.name
         for node in model.graph.graph.nodes
