@@ -113,6 +113,17 @@ def test_bad_calls_are_refused_with_a_sentence():
     np.testing.assert_array_equal(model(x), before)
 
 
+def test_operators_whose_products_are_not_counted_can_be_pruned_by_units():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv3d(2, 6, 1, padding="same"), nn.ConvTranspose3d(6, 2, 1))
+    model = load_module(net.eval(), torch.zeros(1, 2, 3, 3, 3))
+    step = Prune(0.5)
+    assert "6 -> 3" in str(step.plan(model, None))
+    assert size(step(model)) == (2 * 3 + 3) + (3 * 2 + 2)
+    with pytest.raises(StepError, match="no macs are counted"):
+        Prune(0.5, of="macs")(model)
+
+
 def test_a_pruned_model_is_quantized_like_any_other():
     model, x = model_of("residual")
     data = {"calibration": x}

@@ -53,6 +53,8 @@ class Budget:
             factor = 1.0 if amount is None else amount
             return self._cut({g: factor * share for g, share in self.shares.items()})
         whole = self.cost(of, {})
+        if not whole:
+            raise StepError(f"no {of} are counted in this model: give the amount of its units")
 
         def saved(level: float) -> float:
             return 1 - self.cost(of, self._at(level, scope)) / whole

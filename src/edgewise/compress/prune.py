@@ -68,7 +68,8 @@ class PrunePlan(Plan):
             for row in self.groups
         ]
         for what, (before, after) in (("MACs", self.macs), ("parameters", self.parameters)):
-            lines.append(f"{before:,} -> {after:,} {what} ({before / after:.2f}x fewer)")
+            fewer = f" ({before / after:.2f}x fewer)" if after else ""
+            lines.append(f"{before:,} -> {after:,} {what}{fewer}")
         return "\n".join(lines)
 
 
