@@ -240,12 +240,17 @@ def softplus(graph, op, x):
 
 @row("softmax")
 def softmax(graph, op, x):
-    """XNNPACK normalises over the last axis."""
-    axis, rank = op.attrs["axis"], len(op.output.shape)
+    """XNNPACK normalises over the last axis, which of four is the channels' in its own order."""
+    axis, shape = op.attrs["axis"], op.output.shape
+    rank = len(shape)
     order = [i for i in range(rank) if i != axis] + [axis]
     if axis != rank - 1:
         x = graph(aten.permute_copy.default, x, order)
-    x = graph(aten._softmax.default, x, rank - 1, False)
+    if rank > 2:
+        x = graph.reshape(x, (-1, shape[axis]))
+    x = graph(aten._softmax.default, x, min(rank, 2) - 1, False)
+    if rank > 2:
+        x = graph.reshape(x, [shape[i] for i in order])
     if axis != rank - 1:
         x = graph(aten.permute_copy.default, x, [order.index(i) for i in range(rank)])
     return x
