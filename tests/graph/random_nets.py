@@ -63,11 +63,11 @@ class RandomNet(nn.Module):
         if kind == "concat":
             layers[name] = nn.Conv2d(width, 4, 1)
             return width + 4
-        return (
-            {"pad": width + 4, "pixels": width // 4, "glu": width // 2}.get(kind, width)
-            if (kind != "pixels" or width % 16 == 0)
-            else width
-        )
+        if kind == "pixels" and width % 16 == 0:
+            return width // 4
+        if kind == "glu" and width % 8 == 0:
+            return width // 2
+        return width + 4 if kind == "pad" else width
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.layers["stem"](x)
@@ -99,7 +99,7 @@ class RandomNet(nn.Module):
                 return F.avg_pool2d(F.pixel_shuffle(x, 2), 2)
             case "pool":
                 return F.max_pool2d(x, 3, 1, 1)
-            case "glu":
+            case "glu" if c % 8 == 0:
                 return F.glu(x, 1)
             case "heads":
                 y = x.reshape(n, 4, c // 4, h * w).transpose(2, 3)
