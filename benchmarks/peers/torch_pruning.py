@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 import torch_pruning as tp
 
-from ..nets import NETS, Net, accuracy, load
+from ..nets import Net, accuracy, load
 from ..pruning_nets import ANALYSED, NET, TARGETS, timed, training
 
 __all__ = ["main"]
@@ -118,7 +118,6 @@ def main() -> None:
     parser.add_argument("what", choices=("accuracy", "analysis", "architectures"))
     parser.add_argument("--images", type=int, default=10_000)
     given = parser.parse_args()
-    assert NET in NETS
     print(f"torch-pruning {version('torch-pruning')}")
     if given.what == "accuracy":
         accuracies(given.images)
