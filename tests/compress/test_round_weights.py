@@ -79,6 +79,23 @@ def test_the_runtimes_give_the_integers_of_the_model(tmp_path):
         assert file.agreement.max_steps < 0.01
 
 
+@pytest.mark.parametrize("scheme", ["int8-weights", "int4-weights", "int4-dynamic"])
+def test_weights_beside_floats_are_rounded_too(scheme):
+    net, x = make("perceptron")
+    model = load_module(net, x[:1])
+    data = {"calibration": x.numpy()}
+    small = Quantize(scheme, group=4 if "int4" in scheme else None)(model, data)
+    plan = RoundWeights().plan(small, _as_data(data, small))
+    assert len(plan.layers) == 2
+    assert sum(r.error for r in plan.layers.values()) < sum(r.nearest for r in plan.layers.values())
+    done = RoundWeights()(small, data)
+    assert not np.array_equal(done(x.numpy()), small(x.numpy()))
+    again = RoundWeights("nearest")(done, data)  # what is on the grid stays
+    for name, weight in done.graph.named_parameters():
+        if name.endswith("weight"):
+            assert torch.allclose(dict(again.graph.named_parameters())[name], weight, atol=1e-6)
+
+
 def test_the_same_seed_gives_the_same_weights():
     _, small, data, x = few_bits("branches")
     assert np.array_equal(RoundWeights()(small, data)(x), RoundWeights()(small, data)(x))

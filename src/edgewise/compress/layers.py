@@ -10,6 +10,7 @@ from torch import Tensor, fx
 
 from ..graph.canonical import FAKE_QUANTIZE, layer
 from ..graph.fold import CONVOLUTIONS, constant, set_constant
+from ..math.affine import dequantize
 
 __all__ = ["Layer", "bias_of", "channels_first", "layer_of", "patches", "set_bias", "snap"]
 
@@ -24,7 +25,7 @@ class Layer:
         name: the user's.
         node: the operator.
         weight: the ``get_attr`` node of the weight, before its fake-quantize.
-        scale: float32, one an output channel.
+        scale: float32, of each number of the weight.
         quant_min, quant_max: of the weight's integers.
         axis: of the weight that numbers the output channels.
     """
@@ -49,20 +50,19 @@ class Layer:
 
 
 def layer_of(module: fx.GraphModule, node: fx.Node) -> Layer | None:
-    """The layer of this operator; None when it is none, or its weight or input is not quantized."""
+    """The layer of this operator; None for any other, and for weights on no symmetric grid."""
     if node.target not in CONVOLUTIONS:
         return None
     fake = node.args[1]
     if fake.target is not FAKE_QUANTIZE or fake.args[0].op != "get_attr":
         return None
-    if node.args[0].target is not FAKE_QUANTIZE:
+    scale, zero_point = (constant(module, a) for a in fake.args[1:3])
+    if zero_point.any():
         return None
-    axis = CONVOLUTIONS[node.target]
-    weight = constant(module, fake.args[0])
-    scale = constant(module, fake.args[1]).detach()
-    if scale.ndim == 0:
-        scale = scale.expand(weight.shape[axis])
-    return Layer(layer(node), node, fake.args[0], scale, fake.args[3], fake.args[4], axis)
+    ones = torch.ones_like(constant(module, fake.args[0])).detach()
+    scale = dequantize(ones, scale.detach(), zero_point, fake.args[5])
+    at = CONVOLUTIONS[node.target]
+    return Layer(layer(node), node, fake.args[0], scale, fake.args[3], fake.args[4], at)
 
 
 def bias_of(module: fx.GraphModule, node: fx.Node) -> Tensor | None:
@@ -71,7 +71,7 @@ def bias_of(module: fx.GraphModule, node: fx.Node) -> Tensor | None:
 
 
 def set_bias(module: fx.GraphModule, found: Layer, bias: Tensor) -> None:
-    """Give the layer this bias, on the grid of the int32 that runtimes hold it in.
+    """Give the layer this bias; on the grid of int32, where the layer will run on integers.
 
     Args:
         bias: one number an output channel.
@@ -80,7 +80,10 @@ def set_bias(module: fx.GraphModule, found: Layer, bias: Tensor) -> None:
     name = f"{found.weight.target.rpartition('.')[0]}.bias".lstrip(".")
     if len(node.args) > 2 and node.args[2] is not None:
         name = node.args[2].target
-    set_constant(module, name, snap(bias, _input_scale(module, node), found.scale))
+    if node.args[0].target is FAKE_QUANTIZE:
+        of_channels = found.scale.movedim(found.axis, 0).flatten(1)[:, 0]
+        bias = snap(bias, float(constant(module, node.args[0].args[1])), of_channels)
+    set_constant(module, name, bias.float())
     if len(node.args) < 3 or node.args[2] is None:
         with module.graph.inserting_before(node):
             node.args = (*node.args[:2], module.graph.get_attr(name), *node.args[3:])
@@ -90,10 +93,6 @@ def snap(bias: Tensor, input_scale: float, weight_scale: Tensor) -> Tensor:
     """The bias (float32) in whole steps of input scale * weight scale."""
     step = input_scale * weight_scale.double()
     return (torch.round(bias.detach().double() / step) * step).float()
-
-
-def _input_scale(module: fx.GraphModule, node: fx.Node) -> float:
-    return float(constant(module, node.args[0].args[1]))
 
 
 def channels_first(found: Layer, y: Tensor) -> Tensor:

@@ -115,6 +115,8 @@ class RoundWeights(Step):
             )
 
         walk(module, together(model, data.require("calibration"), self.samples), visit)
+        if not rows and not skipped:
+            raise StepError("no layer has weights on a symmetric grid: there is nothing to round")
         return RoundingPlan(rows, skipped)
 
     def apply(self, model: Model, plan: RoundingPlan) -> Model:
@@ -141,11 +143,11 @@ class RoundWeights(Step):
         mean_x, mean_y = x.mean(-1, keepdim=True), y.mean(-1, keepdim=True)
         x, y = x - mean_x, y - mean_y  # the bias takes care of the means
         rows = weight.double().reshape(*y.shape[:2], -1)
-        scale = found.scale.double().reshape(*y.shape[:2], 1)
+        scale = found.scale.double().reshape(rows.shape)
         limits = found.quant_min, found.quant_max
         moments = x @ x.mT
         offers = [
-            choose(rows, moments, scale[..., 0], *limits) * scale
+            choose(rows, moments, scale, *limits) * scale
             for choose in (nearest, METHODS[self.method])
         ]
         variance = float((y**2).sum()) or 1.0

@@ -25,14 +25,14 @@ def learn_rounding(
     Args:
         weight: (groups, rows, columns): one group for a plain layer; rows are output channels.
         hessian: (groups, columns, columns), the sum of ``x x^T`` over the layer's inputs.
-        scale: (groups, rows), symmetric.
+        scale: (groups, rows), or like `weight`; symmetric.
         steps: of Adam.
         regularization: lambda of equation 21, relative to the mean error of nearest rounding.
 
     Returns:
         int32 like `weight`, in [quant_min, quant_max].
     """
-    step = scale.float()[..., None]
+    step = (scale if scale.ndim == weight.ndim else scale[..., None]).float().expand_as(weight)
     target = weight.float() / step
     floor = target.floor().clamp(quant_min, quant_max)
     part = (target - floor).clamp(1e-3, 1 - 1e-3)
