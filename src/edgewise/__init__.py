@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 _HOMES = {
     "Artifact": "edge.artifact",
     "Data": "data",
+    "Dequantize": "compress.dequantize",
     "EdgewiseError": "errors",
     "Equalize": "compress.equalize",
     "Ladder": "compress.ladder",
@@ -39,6 +40,7 @@ _HOMES = {
 __all__ = [
     "Artifact",
     "Data",
+    "Dequantize",
     "EdgewiseError",
     "Equalize",
     "Ladder",
@@ -59,6 +61,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from .compress.dequantize import Dequantize
     from .compress.equalize import Equalize
     from .compress.ladder import Ladder
     from .compress.prune import Prune
