@@ -8,6 +8,7 @@ from torch import nn
 
 from edgewise.compress.quantize import Quantize
 from edgewise.errors import UnsupportedOperator
+from edgewise.graph.canonical import FAKE_QUANTIZE
 from edgewise.graph.fold import fold
 from edgewise.loading.torch import load_module
 from edgewise.lowering.build import build
@@ -155,3 +156,26 @@ def test_an_operator_without_a_row_is_named_with_its_layer():
     model = load_module(Call(lambda x: torch.fft.rfft(x).abs()), torch.randn(2, 8))
     with pytest.raises(UnsupportedOperator, match="fft"):
         program_of(model)
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d(4), nn.GroupNorm(2, 4)], ids=["batch", "group"])
+def test_the_quantized_gain_of_a_normalisation_stands_for_real_numbers(norm):
+    """As in ONNX files whose initializers all went through DequantizeLinear."""
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([0.5, -1.0, 2.0, 0.25]))
+    x = torch.randn(3, 4, 5, 5)
+    model = load_module(nn.Sequential(nn.AvgPool2d(1), norm), x[:1])
+    module = model.module()
+    (gain,) = [n for n in module.graph.nodes if n.op == "get_attr" and n.target.endswith("weight")]
+    for name, value in (("s", torch.tensor(2 / 127)), ("z", torch.zeros((), dtype=torch.int32))):
+        module.register_buffer(name, value)
+    with module.graph.inserting_after(gain):
+        fake = module.graph.call_function(FAKE_QUANTIZE)
+    gain.replace_all_uses_with(fake)
+    with module.graph.inserting_before(fake):
+        grid = [module.graph.get_attr(name) for name in ("s", "z")]
+    fake.args = (gain, *grid, -127, 127, None)
+    module.recompile()
+    program = build(module, model.signature, 3)
+    want = module(x)[0].detach().numpy()
+    assert np.allclose(reference.run(program, x.numpy())[0], want, atol=1e-5)

@@ -21,6 +21,12 @@ from .program import QUANTIZABLE, VALUE_PRESERVING, Dynamic, Op, Program, Quant,
 
 __all__ = ["build", "dequantized", "untranslatable"]
 
+# Computed with in float here, so that their gains and shifts are wanted as real numbers.
+NORMALISATIONS = frozenset(
+    {torch.ops.aten.batch_norm.default, torch.ops.aten.layer_norm.default,
+     torch.ops.aten.group_norm.default}
+)  # fmt: skip
+
 # Between phases a fake-quantize is an operator of its own.
 FAKE, FAKE_DYNAMIC = "fake", "fake_dynamic"
 DYNAMIC = fake_quantize_dynamic._opoverload
@@ -110,8 +116,16 @@ def _call(emit: Emit, node: fx.Node, values: dict[fx.Node, object]) -> object:
             value = node.args[i]
         else:
             value = node.kwargs.get(declared.name, declared.default_value)
-        arguments[declared.name] = fx.node.map_arg(value, values.__getitem__)
+        known = fx.node.map_arg(value, values.__getitem__)
+        arguments[declared.name] = _plain(known) if node.target in NORMALISATIONS else known
     return function(emit, **arguments)
+
+
+def _plain(value: object) -> object:
+    """A quantized constant as the real numbers that it stands for; anything else as it is."""
+    if isinstance(value, Tensor) and value.data is not None and value.quant is not None:
+        return Tensor(value.name, value.shape, value.dtype, None, dequantized(value))
+    return value
 
 
 def _is_constant(node: fx.Node, values: dict[fx.Node, object]) -> bool:
