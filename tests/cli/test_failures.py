@@ -40,6 +40,7 @@ def inputs(folder):
     (folder / "truncated.pt2").write_bytes(whole[: len(whole) // 2])
     (folder / "text.pt2").write_text("this is no model")
     (folder / "text.onnx").write_text("this is no model")
+    (folder / "text.bin").write_text("this is no model")
     (folder / "text.npz").write_text("these are no data")
     (folder / "sub").mkdir()
     return folder
@@ -49,7 +50,8 @@ def inputs(folder):
 WRONG = {
     "no such model": (("inspect", "nothing.pt2"), "nothing.pt2 does not exist"),
     "no model": (("inspect", "text.pt2"), "text.pt2"),
-    "no suffix that is known": (("inspect", "text.onnx"), "text.onnx cannot be loaded"),
+    "no suffix that is known": (("inspect", "text.bin"), "text.bin cannot be loaded"),
+    "no ONNX": (("inspect", "text.onnx"), "text.onnx is not an ONNX file"),
     "truncated": (("lower", "truncated.pt2", *ONNX), "truncated.pt2"),
     "no such module": (("inspect", "nowhere:net"), "nowhere"),
     "no such factory": (("inspect", "nets:nothing"), "nothing"),
@@ -97,7 +99,7 @@ WRONG = {
     ),
     "no such layer": (
         ("quantize", FLOAT, "--data", "floats.npz", "--keep-float", "layer9", *NEW),
-        "matches no layer",
+        "keep_float 'layer9' matches nothing",
     ),
     "wrong suffix": (("quantize", FLOAT, "--data", "floats.npz", "-o", "new.onnx"), ".pt2"),
     "no such folder": (

@@ -164,13 +164,13 @@ def test_any_clamp_meets_any_grid(low, high, scale, zero_point, one_sided):
     check(case, (have,), share=0.06)  # sums of two grids meet halves of a third
 
 
-@pytest.mark.parametrize("dtype", ["int4", "int16"])
-def test_another_width_is_refused_by_name(dtype):
+@pytest.mark.parametrize(("at", "dtype"), [(0, "int4"), (0, "int16"), (1, "int16")])
+def test_another_width_is_refused_by_name(at, dtype):
     case = BY_NAME["conv_relu-int8"]
     quantize, conv, dequantize = case.program.ops
-    x, weight, bias = conv.inputs
-    weight = replace(weight, quant=replace(weight.quant, dtype=dtype))
-    conv = replace(conv, inputs=(x, weight, bias), layer="stem")
+    inputs = list(conv.inputs)
+    inputs[at] = replace(inputs[at], quant=replace(inputs[at].quant, dtype=dtype))
+    conv = replace(conv, inputs=tuple(inputs), layer="stem")
     with pytest.raises(UnsupportedOperator, match=rf"openvino .*{dtype} at conv 'stem'"):
         to_openvino(replace(case.program, ops=(quantize, conv, dequantize)))
 

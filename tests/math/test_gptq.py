@@ -4,11 +4,10 @@ import torch
 from edgewise.math.adaround import learn_rounding
 from edgewise.math.gptq import round_weights
 
-torch.manual_seed(0)
-
 
 def layer(groups=1, rows=12, columns=24, top=7):
     """Weights, correlated inputs' second moments, scales."""
+    torch.manual_seed(0)
     weight = torch.randn(groups, rows, columns)
     x = torch.randn(groups, columns, 500).cumsum(1)
     return weight, (x @ x.mT).double(), weight.abs().amax(-1) / top
@@ -20,7 +19,7 @@ def output_error(integers, weight, hessian, scale):
 
 
 @pytest.mark.parametrize("method", [round_weights, learn_rounding])
-@pytest.mark.parametrize(("groups", "rows", "columns"), [(1, 12, 24), (6, 1, 9), (3, 4, 18)])
+@pytest.mark.parametrize(("groups", "rows", "columns"), [(1, 12, 24), (6, 2, 9), (3, 4, 18)])
 def test_outputs_change_less_than_by_rounding_to_nearest(method, groups, rows, columns):
     weight, hessian, scale = layer(groups, rows, columns)
     integers = method(weight, hessian, scale, -7, 7)

@@ -42,7 +42,8 @@ def test_what_is_not_there_is_refused(tmp_path):
         report(tmp_path)
 
 
-def test_figures_find_the_record_of_their_file(tmp_path):
+def test_figures_find_the_record_of_their_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # away from whatever files lie here
     file = tmp_path / "small.onnx"
     file.write_bytes(b"bytes")
     made = Artifact.of("onnxruntime", file, SIGNATURE, precision="int8", lineage=(Event("load"),))

@@ -125,7 +125,8 @@ class _Writer:
         for tensor in (*op.inputs, out):
             if tensor is None or tensor.quant is None:
                 continue
-            if tensor.quant.dtype != "int8" and tensor.data is None:
+            known = ("int8",) if tensor.data is None else ("int8", "int4")
+            if tensor.quant.dtype not in known:
                 raise UnsupportedOperator(
                     f"openvino takes int8, found {tensor.quant.dtype} at {op.kind} '{layer}': "
                     "quantize that layer to int8"

@@ -62,9 +62,9 @@ def test_a_file_for_a_batch_of_one_takes_any(name, tmp_path):
 def test_parameters_and_layers_keep_their_names(tmp_path):
     exported("perceptron", tmp_path / "net.onnx")
     graph = load(tmp_path / "net.onnx").graph
-    assert [name for name, _ in graph.named_parameters()] == [
+    assert {name for name, _ in graph.named_parameters()} == {
         "layers.0.weight", "layers.0.bias", "layers.2.weight", "layers.2.bias"
-    ]  # fmt: skip
+    }  # fmt: skip
     names = [node.name for node in graph.graph.nodes if node.op == "call_function"]
     assert names == [
         "layers_layers_0_Gemm_linear", "layers_layers_1_Relu_relu", "layers_layers_2_Gemm_linear"
