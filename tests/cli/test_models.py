@@ -105,3 +105,14 @@ def test_the_ladder_chooses_ranges_itself(folder, run):
     done = run(*CLIMB, "--max-drop", "1", "--ranges", "mse", "-o", "no.pt2")
     assert done.code == 2 and "--ranges" in done.err
     assert not (folder / "no.pt2").exists()
+
+
+def test_lower_does_not_write_over_the_model_it_reads(folder, run):
+    done = run("lower", "float.pt2", "--runtime", "litert")
+    assert done.code == 0, done.err
+    before = (folder / "float.tflite").read_bytes()
+    done = run("lower", "float.tflite", "--runtime", "litert")
+    assert done.code == 2 and "float.tflite" in done.err
+    assert (folder / "float.tflite").read_bytes() == before
+    done = run("inspect", "float.tflite", "--signature", "nothing")
+    assert done.code == 2 and "nothing" in done.err

@@ -149,7 +149,7 @@ def lower(
     from ..reporting.written import Written
 
     path = output or model.path.with_suffix(runners.get(runtime).suffixes[0])
-    output_file(path)
+    output_file(path, model.model)
     loaded = model.open(pixels)
     samples = data.open(loaded.signature, pixels)
     with working(f"lowering for {runtime}"):

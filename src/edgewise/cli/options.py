@@ -76,6 +76,10 @@ class ModelOptions:
             "once an input.",
         ),
     ] = None
+    signature: Annotated[
+        str | None,
+        Option(metavar="NAME", help="Of a .tflite file that has several: the one to take."),
+    ] = None
 
     def open(self, pixels: PixelOptions | None = None) -> Model:
         """Load it."""
@@ -88,6 +92,7 @@ class ModelOptions:
                 None if self.input is None else tuple(_example(text) for text in self.input),
                 weights=self.weights,
                 normalize=pixels and pixels.for_model,
+                signature=self.signature,
             )
 
     @property
