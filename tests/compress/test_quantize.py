@@ -10,6 +10,7 @@ from edgewise.errors import DataError, InputError, StepError
 from edgewise.graph.canonical import FAKE_QUANTIZE
 from edgewise.graph.placement import MOVES, SPLITS
 from edgewise.loading.torch import load_module
+from edgewise.lowering import lower
 
 from ..nets import NETS, make
 
@@ -149,3 +150,22 @@ def test_real_digits_keep_their_accuracy():
     float_accuracy = (model(x[test]).argmax(1) == y[test]).float().mean()
     int8_accuracy = (small(x[test]).argmax(1) == y[test]).float().mean()
     assert float_accuracy > 0.85 and abs(float_accuracy - int8_accuracy) < 0.015
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_average_over_the_whole_image_has_a_grid_of_its_own(whole, tmp_path):
+    torch.manual_seed(0)
+    size = 8 if whole else 4
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.AvgPool2d(size), nn.Flatten(),
+        nn.Linear(8 * (8 // size) ** 2, 4),
+    )  # fmt: skip
+    x = torch.randn(64, 3, 8, 8)
+    model = load_module(net, x[:1])
+    small = Quantize("int8")(model, {"calibration": x.numpy()})
+    targets = [n.target for n in small.graph.graph.nodes]
+    assert (torch.ops.aten.mean.dim in targets) == whole
+    assert np.abs(small(x.numpy()) - model(x.numpy())).max() < 0.05
+    if whole:  # no ties: every runtime rounds as the Model does
+        agreement = lower(small, "litert", tmp_path / "net.tflite", data=x.numpy()).agreement
+        assert agreement.max_steps < 0.01

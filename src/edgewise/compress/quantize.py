@@ -11,8 +11,8 @@ from torch import Tensor, fx
 from ..capabilities import Capabilities, Support
 from ..data import Data
 from ..errors import DataError, InputError, StepError
-from ..graph.canonical import FAKE_QUANTIZE, layer, shapes
-from ..graph.fold import CONVOLUTIONS, constant, fold
+from ..graph.canonical import FAKE_QUANTIZE, layer, recorded_shapes, shapes
+from ..graph.fold import CONVOLUTIONS, average_whole, constant, fold
 from ..graph.placement import place
 from ..model import Model
 from ..step import Plan, Step
@@ -112,7 +112,7 @@ class Quantize(Step):
         if data is None:
             raise DataError("quantization needs calibration samples: give data=")
         calibration = data.require("calibration")
-        module = fold(model.module())
+        module = _folded(model)
         placement = place(module, shapes(module, model.signature, 2), self._keeps_float(module))
         seen = observe(module, placement, calibration, self.samples, self.ranges != "minmax")
         inputs, _ = calibration.take(JUDGED)
@@ -123,9 +123,9 @@ class Quantize(Step):
         return QuantizePlan(self.scheme, activations, weights, placement.skipped)
 
     def apply(self, model: Model, plan: QuantizePlan | WeightPlan) -> Model:
-        module = fold(model.module())
         if isinstance(plan, WeightPlan):
-            return Model(apply_weights(module, plan), model.signature)
+            return Model(apply_weights(fold(model.module()), plan), model.signature)
+        module = _folded(model)
         limits = scheme_of(plan.scheme).limits
         nodes = {node.name: node for node in module.graph.nodes}
         scale_of = scales(plan.activations)
@@ -159,6 +159,12 @@ class Quantize(Step):
         """Names of the nodes that `keep_float` matches."""
         found = (_operators(module, "keep_float", pattern) for pattern in self.keep_float)
         return frozenset(name for names in found for name in names)
+
+
+def _folded(model: Model) -> fx.GraphModule:
+    module = model.module()
+    average_whole(module, recorded_shapes(module, model.signature))
+    return fold(module)
 
 
 def _operators(module: fx.GraphModule, option: str, pattern: str) -> list[str]:

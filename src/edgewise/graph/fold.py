@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, fx, nn
 
 from .canonical import sweep
 
-__all__ = ["constant", "fold", "set_constant"]
+__all__ = ["average_whole", "constant", "fold", "set_constant"]
 
 aten = torch.ops.aten
 
@@ -24,6 +25,7 @@ CONVOLUTIONS = {
     aten.conv_transpose2d.input: 1,
     aten.linear.default: 0,
 }
+AVERAGE_POOLS = {aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default}
 IDENTITIES = {
     aten.dropout.default,
     aten.feature_dropout.default,
@@ -54,6 +56,31 @@ def fold(module: fx.GraphModule) -> fx.GraphModule:
             _fold_batch_norm(module, node)
     sweep(module)
     return module
+
+
+def average_whole(module: fx.GraphModule, known: Mapping[fx.Node, tuple[int, ...]]) -> None:
+    """Write an average pool whose window is the whole image as a mean, in place.
+
+    Runtimes pool integers on one grid, where every second sum of an even window is a tie that each
+    rounds in its own way; a mean has a grid of its own, and a finer one.
+
+    Args:
+        known: shapes (`edgewise.graph.canonical.recorded_shapes`).
+    """
+    for node in module.graph.nodes:
+        if node.target not in AVERAGE_POOLS:
+            continue
+        axes = list(range(2, len(known[node])))
+        size = list(known[node.args[0]][2:])
+        padding = node.args[3] if len(node.args) > 3 else 0
+        divisor = node.args[6] if len(node.args) > 6 else None
+        if _each(node.args[1], axes) == size and not any(_each(padding, axes)) and not divisor:
+            node.target, node.args = aten.mean.dim, (node.args[0], axes, True)
+
+
+def _each(value: int | Sequence[int], axes: Sequence[int]) -> list[int]:
+    values = [value] if isinstance(value, int) else list(value)
+    return values * len(axes) if len(values) == 1 else values
 
 
 def constant(module: fx.GraphModule, node: object) -> Tensor | None:
