@@ -27,6 +27,7 @@ _HOMES = {
     "Quantize": "compress.quantize",
     "Recipe": "step",
     "RoundWeights": "compress.round_weights",
+    "allocate": "compress.allocate",
     "capabilities": "lowering.capabilities",
     "compare": "measuring",
     "inspect": "inspection",
@@ -50,6 +51,7 @@ __all__ = [
     "Quantize",
     "Recipe",
     "RoundWeights",
+    "allocate",
     "capabilities",
     "compare",
     "inspect",
@@ -61,6 +63,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from .compress.allocate import allocate
     from .compress.dequantize import Dequantize
     from .compress.equalize import Equalize
     from .compress.ladder import Ladder
