@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx
 
-from ..graph.axes.elementwise import bound
 from ..graph.fold import batch_norm_affine, constant
+from ..graph.patches import outputs, patches
 from ..graph.surgery import Sizes
 from ..math.least_squares import Normal
 
@@ -132,7 +131,7 @@ class _Pair:
         rows = sum(t.numel() for t in targets) // weight.shape[0]
         share = min(1.0, max(LEAST_ROWS, ROWS * each.shape[2]) / max(rows, 1))
         for x, target in zip(xs, targets, strict=True):
-            normal.add(*_rows(node, weight.shape[2:], x, target, groups, share, generator))
+            normal.add(*_rows(node, weight.shape[2:], x, target, share, generator))
         intercept = bias is not None or norm is not None
         solved, shift = normal.solve(each, RIDGE, intercept)
         weight.copy_(solved.reshape(weight.shape))
@@ -187,35 +186,14 @@ def _only_user(node: fx.Node, target: object) -> fx.Node | None:
 
 def _rows(
     node: fx.Node,
-    kernel: Sequence[int],
+    kernel: torch.Size,
     x: Tensor,
     y: Tensor,
-    groups: int,
     share: float,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """Inputs (rows, groups, n) and outputs (rows, groups, m) of a layer, a share of all rows."""
-    if node.target is aten.linear.default:
-        x, y = x.reshape(-1, 1, x.shape[-1]), y.reshape(-1, 1, y.shape[-1])
-        keep = torch.rand(len(x), generator=generator) < share
-        return x[keep], y[keep]
-    a = bound(node)
-    kernel, stride, dilation = list(kernel), list(a["stride"]), list(a["dilation"])
-    padding = a["padding"]
-    if x.ndim == 3:  # a signal is an image of one line
-        x, y = x.unsqueeze(2), y.unsqueeze(2)
-        kernel, stride, dilation = [1, *kernel], [1, *stride], [1, *dilation]
-        padding = padding if isinstance(padding, str) else [0, *padding]
-    if isinstance(padding, str):
-        total = [d * (k - 1) * (padding == "same") for d, k in zip(dilation, kernel, strict=True)]
-        x = F.pad(x, [v for t in reversed(total) for v in (t // 2, t - t // 2)])
-        padding = [0, 0]
-    columns = F.unfold(x, kernel, dilation, padding, stride)  # (n, channels * kernel, places)
-    y = y.flatten(2)
-    keep = torch.rand(y.shape[2], generator=generator) < share
+    columns, given = patches(node, x, kernel), outputs(node, y)
+    keep = torch.rand(given.shape[2], generator=generator) < share
     keep[torch.randint(len(keep), (1,), generator=generator)] = True
-    columns, y = (v[:, :, keep].permute(0, 2, 1) for v in (columns, y))
-    return (
-        columns.reshape(-1, groups, columns.shape[2] // groups),
-        y.reshape(-1, groups, y.shape[2] // groups),
-    )
+    return columns[..., keep].permute(2, 0, 1), given[..., keep].permute(2, 0, 1)

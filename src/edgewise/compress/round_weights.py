@@ -12,12 +12,13 @@ from torch import Tensor, fx
 from ..data import Data
 from ..errors import DataError, InputError, StepError
 from ..graph.fold import constant, set_constant
+from ..graph.patches import outputs, patches
 from ..graph.twins import Pair, walk
 from ..math.adaround import learn_rounding
 from ..math.gptq import nearest, round_weights
 from ..model import Model
 from ..step import Plan, Step
-from .layers import Layer, bias_of, channels_first, layer_of, patches, set_bias
+from .layers import Layer, bias_of, layer_of, set_bias
 from .samples import together
 
 __all__ = ["RoundWeights", "RoundedLayer", "RoundingPlan"]
@@ -134,12 +135,12 @@ class RoundWeights(Step):
         self, module: fx.GraphModule, found: Layer, pair: Pair, generator: torch.Generator
     ) -> RoundedLayer:
         weight = constant(module, found.weight).detach()
-        x, y = patches(found, pair.rounded[0], weight), channels_first(found, pair.want)
+        x = patches(pair.node, pair.rounded[0], weight.shape[2:])
+        y = outputs(pair.node, pair.want)
         if x.shape[-1] > COLUMNS:
             drawn = torch.randint(x.shape[-1], (COLUMNS,), generator=generator)
             x, y = x[..., drawn], y[..., drawn]
-        x = x.double()
-        y = y.double().reshape(found.groups, -1, y.shape[-1])
+        x, y = x.double(), y.double()
         mean_x, mean_y = x.mean(-1, keepdim=True), y.mean(-1, keepdim=True)
         x, y = x - mean_x, y - mean_y  # the bias takes care of the means
         rows = weight.double().reshape(*y.shape[:2], -1)

@@ -16,6 +16,7 @@ from .inplace import InPlace
 
 __all__ = [
     "FAKE_QUANTIZE",
+    "bound",
     "canonical",
     "check",
     "check_weights",
@@ -225,6 +226,13 @@ def _shape(value: object) -> tuple:
     if isinstance(value, torch.Tensor):
         return tuple(value.shape)
     return tuple(map(_shape, value)) if isinstance(value, tuple | list) else ()
+
+
+def bound(node: fx.Node) -> dict[str, object]:
+    """The arguments of an operator by the names of its schema, defaults filled in."""
+    rows = node.target._schema.arguments
+    given = dict(zip((row.name for row in rows), node.args, strict=False)) | node.kwargs
+    return {row.name: given.get(row.name, row.default_value) for row in rows}
 
 
 def empty(spec: TensorSpec, batch: int) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import fx
 
 from .axes import Coupling
-from .axes.elementwise import bound
+from .canonical import bound
 
 __all__ = ["Sizes", "cut"]
 

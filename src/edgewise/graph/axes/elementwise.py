@@ -5,18 +5,12 @@ from __future__ import annotations
 import torch
 from torch import fx
 
+from ..canonical import bound
 from .trace import Axes, Trace
 
-__all__ = ["REDUCTIONS", "RULES", "bound", "pointwise"]
+__all__ = ["REDUCTIONS", "RULES", "pointwise"]
 
 aten = torch.ops.aten
-
-
-def bound(node: fx.Node) -> dict[str, object]:
-    """The arguments of an operator by the names of its schema, defaults filled in."""
-    rows = node.target._schema.arguments
-    given = dict(zip((row.name for row in rows), node.args, strict=False)) | node.kwargs
-    return {row.name: given.get(row.name, row.default_value) for row in rows}
 
 
 def pointwise(trace: Trace, node: fx.Node) -> Axes:

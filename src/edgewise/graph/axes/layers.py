@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import fx
 
-from .elementwise import bound
+from ..canonical import bound
 from .trace import Axes, Trace
 
 __all__ = ["RULES"]

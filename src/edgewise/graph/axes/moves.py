@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import fx
 
-from .elementwise import bound
+from ..canonical import bound
 from .trace import Axes, Trace, is_frozen
 
 __all__ = ["RULES"]
