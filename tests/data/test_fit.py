@@ -185,7 +185,8 @@ def test_values_outside_the_range_name_the_sample(takes):
 
 def test_rounding_may_overstep_the_range(takes):
     x = np.full((3, 4), np.nextafter(np.float32(1), np.float32(2)))
-    load_data(x, takes(4, range=(0.0, 1.0)))
+    data = load_data(x, takes(4, range=(0.0, 1.0)))
+    assert len(data.calibration) == 3
 
 
 def test_the_number_of_inputs_must_fit():

@@ -427,10 +427,7 @@ def _branches(s: Sketch) -> Tensor:
     return s.op("softmax", y, axis=1)
 
 
-@row("net_masks")
-def _masks(s: Sketch) -> Tensor:
-    """A class for each pixel: softmax over the channels of a convolution."""
-    return s.op("softmax", s.conv(s.input(1, 3, 12, 12), 5, kernel=1), axis=1)
+row("net_masks")(lambda s: s.op("softmax", s.conv(s.input(1, 3, 12, 12), 5, kernel=1), axis=1))
 
 
 @row("net_attention")

@@ -437,17 +437,6 @@ def test_equal_constants_are_stored_once():
     assert len(lowered(s.close("tied", x))[0]) < 1.5 * weight.data.nbytes
 
 
-def test_half_halves_large_constants_and_leaves_what_would_overflow():
-    case = sketch(False, flattened)
-    sizes = [len(lowered(case, half)[0]) for half in (True, False)]
-    assert sizes[0] < 0.75 * sizes[1]
-    huge = Tensor("w", (16, 16), data=np.full((16, 16), 1e6, np.float32))
-    x, y = Tensor("x", (1, 16)), Tensor("y", (1, 16))
-    op = Op("linear", (x, huge, None), y, {"clamp": NO_CLAMP})
-    data, _ = lowered(Case("huge", Program((x,), (y,), (op,)), (), False), half=True)
-    assert operators(data) == ["FULLY_CONNECTED"]
-
-
 # --- what is refused --------------------------------------------------------------------------
 
 

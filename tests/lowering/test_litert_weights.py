@@ -6,11 +6,12 @@ import pytest
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
 
 from edgewise.errors import UnsupportedOperator
-from edgewise.lowering.program import Dynamic
+from edgewise.lowering.program import NO_CLAMP, Dynamic, Op, Program, Tensor
 
 from . import reference
 from .narrow import cases
-from .test_litert import check, lowered, partitions, run
+from .programs import Case
+from .test_litert import check, flattened, lowered, operators, partitions, run, sketch
 
 TOKEN = Dynamic(-128, 127, -1)
 
@@ -51,3 +52,14 @@ def test_the_file_holds_the_weights_narrow(bits, dynamic):
 def test_what_has_no_kernel_is_refused(bits, group, dynamic):
     with pytest.raises(UnsupportedOperator, match="the way in which layer 'layer0' is quantized"):
         lowered(cases(bits, group, dynamic)[1])
+
+
+def test_half_halves_large_constants_and_leaves_what_would_overflow():
+    case = sketch(False, flattened)
+    sizes = [len(lowered(case, half)[0]) for half in (True, False)]
+    assert sizes[0] < 0.75 * sizes[1]
+    huge = Tensor("w", (16, 16), data=np.full((16, 16), 1e6, np.float32))
+    x, y = Tensor("x", (1, 16)), Tensor("y", (1, 16))
+    op = Op("linear", (x, huge, None), y, {"clamp": NO_CLAMP})
+    data, _ = lowered(Case("huge", Program((x,), (y,), (op,)), (), False), half=True)
+    assert operators(data) == ["FULLY_CONNECTED"]

@@ -16,8 +16,8 @@ from ..errors import InputError, StepError
 from ..graph.canonical import layer
 from ..graph.fold import CONVOLUTIONS, constant, fold, set_constant
 from ..math.affine import dequantize, quantize
-from ..math.ranges import least_error
 from ..model import Model
+from .grids import channel_scales
 from .samples import together
 
 __all__ = ["Allocation", "Width", "allocate"]
@@ -160,8 +160,6 @@ def _layers(module: fx.GraphModule) -> Mapping[str, fx.Node]:
 
 def _rounded(weight: Tensor, axis: int, bits: int) -> Tensor:
     """The weight on the grid that `Quantize` gives it at so many bits."""
-    rows = weight.movedim(axis, 0).flatten(1)
-    top = 2 ** (bits - 1) - 1
-    scale = least_error(rows, bits) if bits < 8 else rows.abs().amax(1).clamp(min=1e-30) / top
-    zero = torch.zeros(len(rows), dtype=torch.int32)
+    scale = channel_scales(weight, axis, bits)
+    zero, top = torch.zeros_like(scale, dtype=torch.int32), 2 ** (bits - 1) - 1
     return dequantize(quantize(weight, scale, zero, -top, top, axis), scale, zero, axis)

@@ -12,6 +12,7 @@ from ..data import Data
 from ..errors import StepError
 from ..graph.canonical import layer
 from ..graph.fold import CONVOLUTIONS, constant, fold, set_constant
+from ..graph.patches import groups_of
 from ..model import Model
 from ..step import Plan, Step
 
@@ -114,22 +115,17 @@ def _equalizable(module: fx.GraphModule, node: fx.Node) -> bool:
     constants = [a for a in node.args[1:3] if a is not None]
     if any(constant(module, a) is None or len(a.users) > 1 for a in constants):
         return False
-    return _groups(node) == 1 or _depthwise(module, node)
-
-
-def _groups(node: fx.Node) -> int:
-    linear = node.target is aten.linear.default
-    return 1 if linear or len(node.args) <= 6 else node.args[6]
+    return groups_of(node) == 1 or _depthwise(module, node)
 
 
 def _depthwise(module: fx.GraphModule, node: fx.Node) -> bool:
     weight = constant(module, node.args[1])
-    return weight.shape[1] == 1 and weight.shape[0] == _groups(node)
+    return weight.shape[1] == 1 and weight.shape[0] == groups_of(node)
 
 
 def _channel_axis(module: fx.GraphModule, node: fx.Node, side: int) -> int:
     """Axis of the weight that numbers its output (side 0) or input (side 1) channels."""
-    return 0 if side == 0 or (_groups(node) > 1 and _depthwise(module, node)) else 1
+    return 0 if side == 0 or (groups_of(node) > 1 and _depthwise(module, node)) else 1
 
 
 def _magnitudes(module: fx.GraphModule, node: fx.Node, side: int) -> Tensor:

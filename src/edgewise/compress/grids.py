@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from ..graph.fold import CONVOLUTIONS, constant
 from ..graph.placement import Placement, fused_clamp
@@ -19,7 +19,9 @@ from ..math.affine import affine_parameters, symmetric_parameters
 from ..math.ranges import least_error
 from ..math.rounding import DENOMINATORS, without_ties
 
-__all__ = ["Range", "WeightScales", "activation_ranges", "scales", "weight_scales"]
+__all__ = [
+    "Range", "WeightScales", "activation_ranges", "channel_scales", "scales", "weight_scales"
+]  # fmt: skip
 
 aten = torch.ops.aten
 
@@ -131,10 +133,7 @@ def weight_scales(
     scale_of: Mapping[str, float],
     bits_of: Mapping[str, int],
 ) -> Iterator[WeightScales]:
-    """The scales of every quantized weight, one row for each layer that reads it.
-
-    With fewer than 8 bits the largest weights are clipped where that lowers the squared error.
-    """
+    """The scales of every quantized weight, one row for each layer that reads it."""
     nodes = {node.name: node for node in module.graph.nodes}
     for name, axis in placement.weights:
         weight = constant(module, nodes[name]).detach()
@@ -144,12 +143,7 @@ def weight_scales(
                 yield WeightScales(name, reader.name, None, (scale.item(),))
                 continue
             bits = bits_of.get(reader.name, 8)
-            rows = weight.movedim(axis, 0).flatten(1)
-            magnitude = rows.abs().amax(1)
-            magnitude = torch.maximum(magnitude, magnitude.max() * 2**-20)
-            scale = (
-                symmetric_parameters(magnitude, 127)[0] if bits == 8 else least_error(rows, bits)
-            )
+            scale = channel_scales(weight, axis, bits)
             bias = constant(module, reader.args[2]) if len(reader.args) > 2 else None
             if bias is not None:
                 # The bias becomes an int32 of scale `input scale * weight scale`: a channel of
@@ -161,3 +155,15 @@ def weight_scales(
                 step = scale_of[reader.args[0].name] / output
                 scale = without_ties(scale.double().numpy() * step) / step
             yield WeightScales(name, reader.name, axis, tuple(map(float, np.float32(scale))), bits)
+
+
+def channel_scales(weight: Tensor, axis: int, bits: int) -> Tensor:
+    """The scale (float32) of each channel's symmetric grid of so many bits.
+
+    With fewer than 8 bits the largest weights are clipped where that lowers the squared error.
+    """
+    rows = weight.movedim(axis, 0).flatten(1)
+    if bits < 8:
+        return least_error(rows, bits)
+    magnitude = rows.abs().amax(1)
+    return symmetric_parameters(torch.maximum(magnitude, magnitude.max() * 2**-20))[0]

@@ -36,7 +36,7 @@ from .build import build
 from .executorch_ops import OPS, Graph
 from .executorch_simplify import simplify
 from .executorch_weights import linear
-from .program import NO_CLAMP, Op, Program, Quant, Tensor
+from .program import NO_CLAMP, Op, Program, Quant, Tensor, check_widths
 from .symmetric import symmetric
 
 __all__ = ["check", "to_pte", "write"]
@@ -199,14 +199,7 @@ class _Writer:
         """Append one operator, quantized or not."""
         graph, out = self.graph, op.output
         graph.layer = op.layer or out.name
-        for tensor in (*op.inputs, out):
-            if tensor is None or tensor.quant is None:
-                continue
-            if tensor.quant.dtype != "int8" and tensor.data is None:
-                raise UnsupportedOperator(
-                    f"executorch takes int8, found {tensor.quant.dtype} at {op.kind} "
-                    f"'{graph.layer}': quantize that layer to int8"
-                )
+        check_widths(op, "executorch")
         if op.kind in ("quantize", "dequantize"):
             value = self.real(op.inputs[0])
         elif op.kind == "linear" and out.quant is None and op.inputs[1].quant is not None:

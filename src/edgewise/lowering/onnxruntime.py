@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import ModelError, UnsupportedOperator
+from ..errors import ModelError
 from .build import build
 from .onnx_ops import OPS, Graph, described, dtype_number, helper, level
 from .onnx_weights import has_kernel, linear
-from .program import NO_CLAMP, VALUE_PRESERVING, Op, Program, Quant, Tensor
+from .program import NO_CLAMP, VALUE_PRESERVING, Op, Program, Quant, Tensor, check_widths
 
 if TYPE_CHECKING:
     import torch
@@ -195,14 +195,7 @@ class _Writer:
         """Append one operator, quantized or not."""
         x, out = op.inputs[0], op.output
         self.graph.layer = op.layer or out.name
-        for tensor in (*op.inputs, out):
-            if tensor is None or tensor.quant is None:
-                continue
-            if tensor.quant.dtype != "int8" and tensor.data is None:
-                raise UnsupportedOperator(
-                    f"onnxruntime takes int8, found {tensor.quant.dtype} at {op.kind} "
-                    f"'{self.graph.layer}': quantize that layer to int8"
-                )
+        check_widths(op, "onnxruntime")
         twin = self.twins.get(x.name)
         if op.kind == "dequantize" and x.data is None:
             self.twins[out.name] = x

@@ -22,7 +22,7 @@ import numpy as np
 from ..edge.runners.openvino import reason, sdk
 from ..errors import ModelError, UnsupportedOperator
 from .openvino_ops import OPERATORS, clamp
-from .program import VALUE_PRESERVING, Op, Program, Quant, Tensor
+from .program import VALUE_PRESERVING, Op, Program, Quant, Tensor, check_widths
 
 if TYPE_CHECKING:
     import torch
@@ -122,15 +122,7 @@ class _Writer:
 
     def _operator(self, op: Op) -> Any:
         layer, out = op.layer or op.output.name, op.output
-        for tensor in (*op.inputs, out):
-            if tensor is None or tensor.quant is None:
-                continue
-            known = ("int8",) if tensor.data is None else ("int8", "int4")
-            if tensor.quant.dtype not in known:
-                raise UnsupportedOperator(
-                    f"openvino takes int8, found {tensor.quant.dtype} at {op.kind} '{layer}': "
-                    "quantize that layer to int8"
-                )
+        check_widths(op, "openvino")
         if op.kind not in OPERATORS:
             raise UnsupportedOperator(f"openvino has no operator for {op.kind} at '{layer}'")
         inputs = [None if t is None else self._value(t) for t in op.inputs]

@@ -34,6 +34,8 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import UnsupportedOperator
+
 __all__ = [
     "KINDS",
     "QUANTIZABLE",
@@ -43,6 +45,7 @@ __all__ = [
     "Program",
     "Quant",
     "Tensor",
+    "check_widths",
 ]
 
 NO_CLAMP = (-math.inf, math.inf)
@@ -201,6 +204,22 @@ class Op:
     output: Tensor
     attrs: dict[str, Any] = field(default_factory=dict)
     layer: str = ""
+
+
+def check_widths(op: Op, runtime: str) -> None:
+    """Refuse widths that a runtime has no kernels for: what flows is int8, weights int8 or int4.
+
+    Raises:
+        UnsupportedOperator: another width; names it and the layer.
+    """
+    for tensor in (*op.inputs, op.output):
+        if tensor is None or tensor.quant is None:
+            continue
+        if tensor.quant.dtype not in (("int8",) if tensor.data is None else ("int8", "int4")):
+            raise UnsupportedOperator(
+                f"{runtime} takes int8, found {tensor.quant.dtype} at {op.kind} "
+                f"'{op.layer or op.output.name}': quantize that layer to int8"
+            )
 
 
 @dataclass(frozen=True, eq=False)
