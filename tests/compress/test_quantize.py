@@ -7,7 +7,8 @@ from torch import nn
 from edgewise.compress.quantize import Quantize
 from edgewise.data import load_data
 from edgewise.errors import DataError, InputError, StepError
-from edgewise.graph.canonical import FAKE_QUANTIZE
+from edgewise.graph.canonical import FAKE_QUANTIZE, layer
+from edgewise.graph.fold import CONVOLUTIONS
 from edgewise.graph.placement import MOVES, SPLITS
 from edgewise.loading.torch import load_module
 from edgewise.lowering import lower
@@ -110,6 +111,28 @@ def test_layers_kept_float_are_float_and_said_so():
     assert conv2.args[1].op == "get_attr"
     with pytest.raises(InputError, match="conv2"):
         Quantize("int8", keep_float=("conv3",))(model, {"calibration": x.numpy()})
+
+
+@pytest.mark.parametrize("bits", [2, 4, 6])
+def test_what_layers_read_may_have_fewer_bits(bits):
+    net, x = make("residual")
+    model, data = load_module(net, x[:1]), {"calibration": x.numpy()}
+    step = Quantize("int8", activation_bits={"*": bits, "conv1": 8}, ranges="mse")
+    small = step(model, data)
+    limits = {}
+    for node in small.graph.graph.nodes:
+        if node.target in CONVOLUTIONS:
+            limits[layer(node)] = node.args[0].args[3:5]
+    assert limits == {"conv1": (-128, 127), "conv2": (128 - 2**bits, 127),
+                      "head": (128 - 2**bits, 127)}  # fmt: skip
+    fake = next(f for f in fakes(small) if [layer(u) for u in f.users] == ["head"])
+    taken = torch.fx.Interpreter(small.graph, garbage_collect_values=False)
+    with torch.no_grad():
+        taken.run(x)
+    assert 1 < len(taken.env[fake].unique()) <= 2**bits
+    # The outputs of the network are read by no layer.
+    last = next(f for f in fakes(small) if [u.op for u in f.users] == ["output"])
+    assert last.args[3:5] == (-128, 127)
 
 
 def test_bad_calls_are_refused_with_a_sentence():

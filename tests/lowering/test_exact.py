@@ -15,6 +15,18 @@ EXACT = [name for name in NETS if name != "branches"]
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize(("name", "bits"), [("residual", 4), ("inverted", 5), ("shuffle", 3)])
+def test_values_of_fewer_bits_are_clamped_alike(name, bits, runtime, tmp_path):
+    net, x = make(name)
+    step = Quantize("int8", activation_bits=bits, weight_bits=bits, ranges="percentile")
+    model = step(load_module(net, x[:1]), {"calibration": x.numpy()})
+    path = tmp_path / f"net{RUNTIMES[runtime].suffixes[0]}"
+    # Larger than what was seen, so that much is clamped.
+    agreement = lower(model, runtime, path, data=4 * x.numpy()).agreement
+    assert np.rint(agreement.max_steps) == 0 and agreement.max_steps < 0.01
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("name", EXACT)
 def test_a_runtime_gives_the_integers_of_the_model(name, runtime, tmp_path):
     net, x = make(name)

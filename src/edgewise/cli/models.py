@@ -65,6 +65,9 @@ def quantize(
         int | None, Option(metavar="N", help="Inputs that share a scale of a 4-bit weight.")
     ] = None,
     weight_bits: Annotated[int, Option(metavar="N", help="Of the weights of int8: 2 to 8.")] = 8,
+    activation_bits: Annotated[
+        int, Option(metavar="N", help="Of what the layers of int8 read: 2 to 8.")
+    ] = 8,
     ranges: Annotated[
         str,
         Option(help="minmax, moving-average, percentile, mse, entropy, octav; auto tries all."),
@@ -90,7 +93,8 @@ def quantize(
 
     output_file(output, model.model)
     target = None if runtime is None else capabilities(runtime)
-    step = Quantize(scheme, samples, tuple(keep_float or ()), target, group, weight_bits, ranges)
+    kept = tuple(keep_float or ())
+    step = Quantize(scheme, samples, kept, target, group, weight_bits, ranges, activation_bits)
     ladder = None if max_drop is None else _ladder(step, max_drop)
     float_model = model.open(pixels)
     calibration = data.open(float_model.signature, pixels, samples)

@@ -15,7 +15,7 @@ from torch import Tensor, fx
 
 from ..graph.fold import CONVOLUTIONS, constant
 from ..graph.placement import Placement, fused_clamp
-from ..math.affine import affine_parameters, symmetric_parameters
+from ..math.affine import affine_limits, affine_parameters, symmetric_parameters
 from ..math.ranges import least_error
 from ..math.rounding import DENOMINATORS, without_ties
 
@@ -28,13 +28,22 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Range:
-    """The values (by node name) that share one grid, and that grid."""
+    """The values (by node name) that share one grid, and that grid.
+
+    Its integers lie in [128 - 2^bits, 127], those of 16 bits in [-2^15, 2^15 - 1].
+    """
 
     values: tuple[str, ...]
     low: float
     high: float
     scale: float
     zero_point: int
+    bits: int = 8
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The least and largest integer."""
+        return (-(2**15), 2**15 - 1) if self.bits == 16 else affine_limits(self.bits)
 
 
 @dataclass(frozen=True)
@@ -60,20 +69,20 @@ def activation_ranges(
     module: fx.GraphModule,
     placement: Placement,
     spans: Sequence[tuple[float, float]],
-    width: int = 8,
+    bits: Sequence[int],
 ) -> tuple[Range, ...]:
-    """The grid of each group of values, from the (low, high) that it should span.
+    """The grid of each group of values, from the (low, high) that it should span and its bits.
 
-    Affine; symmetric where the values are `width` = 16 bits wide, as kernels for int16 have it.
+    Affine; symmetric where the values have 16 bits, as kernels for int16 have it.
     """
     ranges = []
-    for group, (low, high) in zip(placement.groups, spans, strict=True):
+    for group, (low, high), width in zip(placement.groups, spans, bits, strict=True):
         if width == 16:
-            scale, _ = symmetric_parameters(torch.tensor(max(-low, high)), 2**15 - 1)
-            ranges.append(Range(group.values, low, high, scale.item(), 0))
-            continue
-        scale, zero_point = affine_parameters(torch.tensor(low), torch.tensor(high))
-        ranges.append(Range(group.values, low, high, scale.item(), int(zero_point)))
+            scale, zero_point = symmetric_parameters(torch.tensor(max(-low, high)), 2**15 - 1)
+        else:
+            ends = torch.tensor(low), torch.tensor(high)
+            scale, zero_point = affine_parameters(*ends, *affine_limits(width))
+        ranges.append(Range(group.values, low, high, scale.item(), int(zero_point), width))
     settled = {i for i, group in enumerate(placement.groups) if group.fixed is not None}
     return _Additions(ranges, settled).without_ties(module)
 

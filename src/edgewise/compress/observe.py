@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,7 @@ from ..data import Split
 from ..errors import DataError
 from ..graph.fold import CONVOLUTIONS
 from ..graph.placement import Group, Placement
-from ..math.affine import affine_parameters
+from ..math.affine import affine_limits, affine_parameters
 from ..math.ranges import RANGES
 
 __all__ = ["JUDGED", "METHODS", "Seen", "observe", "spans"]
@@ -103,28 +103,33 @@ def spans(
     placement: Placement,
     seen: dict[str, Seen],
     method: str,
+    bits: Sequence[int],
     inputs: tuple[Tensor, ...] = (),
 ) -> list[tuple[float, float]]:
     """The (low, high) that the grid of each group should span.
 
     Args:
+        bits: of each group's grid.
         method: one of `METHODS`; ``"auto"`` takes for each group the range with the least error
             at the outputs of the layers that read it, run on `inputs`.
     """
     if method != "auto":
-        return [_span(group, seen, method) for group in placement.groups]
+        return [
+            _span(group, seen, method, width)
+            for group, width in zip(placement.groups, bits, strict=True)
+        ]
     offers = [
-        {m: _span(group, seen, m) for m in (*RANGES, "moving-average")}
-        for group in placement.groups
+        {m: _span(group, seen, m, width) for m in (*RANGES, "moving-average")}
+        for group, width in zip(placement.groups, bits, strict=True)
     ]
-    judged = _judged(module, placement, offers, inputs)
+    judged = _judged(module, placement, offers, bits, inputs)
     return [
         offer[min(errors, key=errors.__getitem__) if errors else "mse"]
         for offer, errors in zip(offers, judged, strict=True)
     ]
 
 
-def _span(group: Group, seen: dict[str, Seen], method: str) -> tuple[float, float]:
+def _span(group: Group, seen: dict[str, Seen], method: str, bits: int) -> tuple[float, float]:
     if group.fixed is not None:
         return group.fixed
     known = [seen[value] for value in group.values if value in seen]
@@ -134,16 +139,22 @@ def _span(group: Group, seen: dict[str, Seen], method: str) -> tuple[float, floa
     else:
         low, high = min(float(s.low) for s in known), max(float(s.high) for s in known)
     if method in RANGES and method != "minmax":
-        low, high = RANGES[method](torch.cat([n for s in known for n in s.kept]), low, high)
+        low, high = RANGES[method](torch.cat([n for s in known for n in s.kept]), low, high, bits)
     return min([low, *group.constants]), max([high, *group.constants])
 
 
 class _Judge(fx.Interpreter):
     """Runs the float graph; tries every offered range at each layer that reads the value."""
 
-    def __init__(self, module: fx.GraphModule, offers: dict[str, dict[str, tuple[float, float]]]):
+    def __init__(
+        self,
+        module: fx.GraphModule,
+        offers: dict[str, dict[str, tuple[float, float]]],
+        bits: dict[str, int],
+    ):
         super().__init__(module)
         self.offers = offers
+        self.bits = bits
         self.errors: dict[str, dict[str, float]] = {}
 
     def run_node(self, node: fx.Node):
@@ -157,7 +168,7 @@ class _Judge(fx.Interpreter):
         errors = self.errors.setdefault(source.name, {})
         for method, ends in self.offers[source.name].items():
             if ends not in tried:
-                rounded = _rounded(args[0], *ends)
+                rounded = _rounded(args[0], *ends, self.bits[source.name])
                 have = node.target(rounded, *args[1:], **kwargs)
                 tried[ends] = float(((have - value) ** 2).sum()) / power
             errors[method] = errors.get(method, 0.0) + tried[ends]
@@ -168,6 +179,7 @@ def _judged(
     module: fx.GraphModule,
     placement: Placement,
     offers: list[dict[str, tuple[float, float]]],
+    bits: Sequence[int],
     inputs: Iterable[Tensor],
 ) -> list[dict[str, float]]:
     """For each group, the error of each method at the layers that read it (none: no such layer)."""
@@ -177,7 +189,12 @@ def _judged(
         if group.fixed is None
         for value in group.values
     }
-    judge = _Judge(module, by_value)
+    width_of = {
+        value: width
+        for group, width in zip(placement.groups, bits, strict=True)
+        for value in group.values
+    }
+    judge = _Judge(module, by_value, width_of)
     with torch.no_grad():
         judge.run(*(_channels_last(x[:JUDGED]) for x in inputs))
     totals = []
@@ -187,9 +204,10 @@ def _judged(
     return totals
 
 
-def _rounded(x: Tensor, low: float, high: float) -> Tensor:
-    scale, zero_point = affine_parameters(torch.tensor(low), torch.tensor(high))
-    return torch.round(x / scale).clamp(-128 - zero_point, 127 - zero_point) * scale
+def _rounded(x: Tensor, low: float, high: float, bits: int) -> Tensor:
+    least, most = affine_limits(bits)
+    scale, zero_point = affine_parameters(torch.tensor(low), torch.tensor(high), least, most)
+    return torch.round(x / scale).clamp(least - zero_point, most - zero_point) * scale
 
 
 def _in_memory_order(x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from ..data import Data
 from ..errors import DataError, InputError, StepError
 from ..graph.canonical import FAKE_QUANTIZE, layer, recorded_shapes, shapes
 from ..graph.fold import CONVOLUTIONS, average_whole, constant, fold
-from ..graph.placement import place
+from ..graph.placement import Placement, place
 from ..model import Model
 from ..step import Plan, Step
 from .grids import Range, WeightScales, activation_ranges, scales, weight_scales
@@ -58,6 +58,9 @@ class Quantize(Step):
         ranges: what an activation's grid spans: ``"minmax"``, ``"moving-average"``,
             ``"percentile"``, ``"mse"``, ``"entropy"`` or ``"octav"``; ``"auto"`` tries all of them
             and takes for each value what changes the outputs of its readers least.
+        activation_bits: of what convolutions and linears read under ``"int8"``, 2 to 8, given like
+            `weight_bits`; what they do not read keeps 8 bits. For training at low precision:
+            runtimes hold such values in 8 bits and clamp them.
     """
 
     scheme: str = "int8"
@@ -67,14 +70,15 @@ class Quantize(Step):
     group: int | None = None
     weight_bits: int | dict[str, int] = 8
     ranges: str = "minmax"
+    activation_bits: int | dict[str, int] = 8
 
     def __post_init__(self):
-        asked = self.weight_bits if isinstance(self.weight_bits, dict) else {"*": self.weight_bits}
-        for bits in asked.values():
-            if not 2 <= bits <= 8:
-                raise InputError(f"weight_bits must be 2 to 8, found {bits}")
-        if self.scheme != "int8" and self.weight_bits != 8:
-            raise InputError(f"weight_bits belongs to the scheme 'int8', not to '{self.scheme}'")
+        for option in ("weight_bits", "activation_bits"):
+            for bits in _by_pattern(getattr(self, option)).values():
+                if not 2 <= bits <= 8:
+                    raise InputError(f"{option} must be 2 to 8, found {bits}")
+            if self.scheme != "int8" and getattr(self, option) != 8:
+                raise InputError(f"{option} belongs to the scheme 'int8', not to '{self.scheme}'")
         grouped = scheme_of(self.scheme).grouped
         if self.group is not None and (self.group < 1 or not grouped):
             raise InputError(
@@ -115,10 +119,11 @@ class Quantize(Step):
         module = _folded(model)
         placement = place(module, shapes(module, model.signature, 2), self._keeps_float(module))
         seen = observe(module, placement, calibration, self.samples, self.ranges != "minmax")
-        inputs, _ = calibration.take(JUDGED)
-        ends = spans(module, placement, seen, self.ranges, tuple(map(torch.from_numpy, inputs)))
-        activations = activation_ranges(module, placement, ends, scheme.width)
-        bits = self._bits(module)
+        inputs = tuple(map(torch.from_numpy, calibration.take(JUDGED)[0]))
+        widths = self._widths(module, placement, scheme.width)
+        ends = spans(module, placement, seen, self.ranges, widths, inputs)
+        activations = activation_ranges(module, placement, ends, widths)
+        bits = self._bits(module, "weight_bits")
         weights = tuple(weight_scales(module, placement, scales(activations), bits))
         return QuantizePlan(self.scheme, activations, weights, placement.skipped)
 
@@ -126,7 +131,6 @@ class Quantize(Step):
         if isinstance(plan, WeightPlan):
             return Model(apply_weights(fold(model.module()), plan), model.signature)
         module = _folded(model)
-        limits = scheme_of(plan.scheme).limits
         nodes = {node.name: node for node in module.graph.nodes}
         scale_of = scales(plan.activations)
         for row in plan.weights:
@@ -135,7 +139,7 @@ class Quantize(Step):
             # Values on one grid read the same two buffers.
             grid = _register(module, row.values[0], torch.tensor(row.scale), row.zero_point)
             for name in row.values:
-                _insert(module, nodes[name], list(nodes[name].users), grid, (*limits, None))
+                _insert(module, nodes[name], list(nodes[name].users), grid, (*row.limits, None))
         for row in plan.weights:
             scale = torch.tensor(row.scales if row.axis is not None else row.scales[0])
             grid = _register(module, row.weight, scale, 0)
@@ -146,14 +150,25 @@ class Quantize(Step):
     def _support(self) -> Support | None:
         return None if self.target is None else self.target.support(self.scheme)
 
-    def _bits(self, module: fx.GraphModule) -> dict[str, int]:
-        """Bits of the weight of each operator, by name, where they are not 8."""
-        asked = self.weight_bits if isinstance(self.weight_bits, dict) else {"*": self.weight_bits}
+    def _bits(self, module: fx.GraphModule, option: str) -> dict[str, int]:
+        """The bits asked for each operator, by name, where a pattern matches it."""
         return {
             name: bits
-            for pattern, bits in asked.items()
-            for name in _operators(module, "weight_bits", pattern)
+            for pattern, bits in _by_pattern(getattr(self, option)).items()
+            for name in _operators(module, option, pattern)
         }
+
+    def _widths(self, module: fx.GraphModule, placement: Placement, usual: int) -> list[int]:
+        """The bits of each group of values: the most that a layer reading one of them asks for."""
+        asked = self._bits(module, "activation_bits")
+        nodes = {node.name: node for node in module.graph.nodes}
+        widths = []
+        for group in placement.groups:
+            readers = {user for value in group.values for user in nodes[value].users}
+            found = [asked.get(r.name, usual) for r in readers if r.target in CONVOLUTIONS]
+            narrow = found and usual == 8 and group.fixed is None
+            widths.append(max(found) if narrow else usual)
+        return widths
 
     def _keeps_float(self, module: fx.GraphModule) -> frozenset[str]:
         """Names of the nodes that `keep_float` matches."""
@@ -165,6 +180,10 @@ def _folded(model: Model) -> fx.GraphModule:
     module = model.module()
     average_whole(module, recorded_shapes(module, model.signature))
     return fold(module)
+
+
+def _by_pattern(bits: int | dict[str, int]) -> dict[str, int]:
+    return bits if isinstance(bits, dict) else {"*": bits}
 
 
 def _operators(module: fx.GraphModule, option: str, pattern: str) -> list[str]:

@@ -27,11 +27,6 @@ class Scheme:
     grouped: bool = False
     width: int = 8
 
-    @property
-    def limits(self) -> tuple[int, int]:
-        """The least and largest integer of an activation."""
-        return -(2 ** (self.width - 1)), 2 ** (self.width - 1) - 1
-
 
 SCHEMES = {
     scheme.name: scheme

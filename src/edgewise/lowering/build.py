@@ -14,10 +14,10 @@ from ..errors import UnsupportedOperator
 from ..graph.canonical import FAKE_QUANTIZE, layer, shapes
 from ..math.affine import fake_quantize_dynamic, quantize
 from ..record import Signature
-from . import aten_moves  # noqa: F401  (adds its rows to TABLE)
+from . import aten_moves, aten_recurrent  # noqa: F401  (they add rows to TABLE)
 from .aten import TABLE, Emit
 from .merge import merge
-from .program import QUANTIZABLE, VALUE_PRESERVING, Dynamic, Op, Program, Quant, Tensor
+from .program import NO_CLAMP, QUANTIZABLE, VALUE_PRESERVING, Dynamic, Op, Program, Quant, Tensor
 
 __all__ = ["build", "dequantized", "untranslatable"]
 
@@ -157,7 +157,12 @@ def _fake(emit: Emit, node: fx.Node, arguments: list) -> Tensor:
         )
         return Tensor(x.name, x.shape, "float32", grid, integers.numpy().astype(dtype))
     output = Tensor(node.name, x.shape, "float32", grid)
-    emit.ops.append(Op(FAKE, (x,), output, {}, layer(node)))
+    attrs = {"clamp": NO_CLAMP}
+    ends = np.iinfo(dtype)
+    if quant_min > ends.min or quant_max < ends.max:  # fewer bits than are stored
+        limits = np.array([quant_min, quant_max]) - int(zero_point.data)
+        attrs = {"clamp": tuple((limits * np.float64(scale.data)).tolist())}
+    emit.ops.append(Op(FAKE, (x,), output, attrs, layer(node)))
     return output
 
 
@@ -231,7 +236,26 @@ def _resolve_quantization(
     readers = _readers(ops, outputs)
     stored: dict[str, Tensor] = {}  # tensor of the float graph -> how it is really stored
     floats: dict[str, Tensor] = {}  # quantized tensor -> its dequantized twin
+    held: dict[str, tuple[float, float]] = {}  # quantized tensor -> what its numbers are clamped to
     result: list[Op] = []
+
+    def add(op: Op, fake: Op | None = None) -> None:
+        """Add an operator, and what keeps its output within the limits of its fake-quantize."""
+        limits = {held.get(t.name) for t in op.inputs if t is not None and t.data is None}
+        known = limits.pop() if op.kind in VALUE_PRESERVING and len(limits) == 1 else None
+        clamp = NO_CLAMP if fake is None else fake.attrs["clamp"]
+        if clamp in (NO_CLAMP, known):
+            result.append(op)
+        elif "clamp" in op.attrs:
+            both = tuple(zip(op.attrs["clamp"], clamp, strict=True))
+            bounds = {"clamp": (max(both[0]), min(both[1]))}
+            result.append(Op(op.kind, op.inputs, op.output, {**op.attrs, **bounds}, op.layer))
+        else:
+            wide = replace(op.output, name=f"{op.output.name}/wide")
+            result.append(replace(op, output=wide))
+            result.append(Op("clamp", (wide,), op.output, {"clamp": clamp}, op.layer))
+        if fake is not None or known is not None:
+            held[op.output.name] = clamp if fake is not None else known
 
     def as_float(tensor: Tensor | None) -> Tensor | None:
         if tensor is None:
@@ -254,28 +278,34 @@ def _resolve_quantization(
             if stored.get(op.output.name) is not None:
                 continue  # the operator before gives the quantized value itself
             if x.quant is not None and x.quant.same(op.output.quant):
-                stored[op.output.name] = x
+                if held.get(x.name, NO_CLAMP) == op.attrs["clamp"]:
+                    stored[op.output.name] = x
+                else:
+                    add(Op("clamp", (x,), op.output, {"clamp": NO_CLAMP}, op.layer), op)
                 continue
-            result.append(Op("quantize", (as_float(x),), op.output, {}, op.layer))
+            add(Op("quantize", (as_float(x),), op.output, {}, op.layer), op)
             continue
         whole = _integer_inputs(op, inputs)
         fakes = [r for r in readers.get(op.output.name, []) if r is not None and r.kind == FAKE]
         alone = len(readers.get(op.output.name, [])) == 1 and len(fakes) == 1
+        fake = None
         if whole is not None and op.kind in VALUE_PRESERVING:
             grid = _activations(whole)[0].quant
             same = alone and fakes[0].output.quant.same(grid)
             name = fakes[0].output.name if same else op.output.name
             output = Tensor(name, op.output.shape, "float32", grid)
+            fake = fakes[0] if same else None
             stored[op.output.name] = stored[name] = output
         elif whole is not None and alone:
-            output = fakes[0].output
+            fake = fakes[0]
+            output = fake.output
             stored[op.output.name] = stored[output.name] = output
         else:
             whole = tuple(as_float(t) for t in op.inputs)
             if op.kind in WEIGHTED and inputs[0].quant is None and op.inputs[1].data is not None:
                 whole = (whole[0], _narrowest(op.inputs[1]), *whole[2:])
             output = op.output
-        result.append(Op(op.kind, whole, output, op.attrs, op.layer))
+        add(Op(op.kind, whole, output, op.attrs, op.layer), fake)
     return result, tuple(as_float(t) for t in outputs)
 
 

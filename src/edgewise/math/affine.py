@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "affine_limits",
     "affine_parameters",
     "dequantize",
     "fake_quantize",
@@ -26,6 +27,15 @@ __all__ = [
 
 # A range narrower than this holds one value; a smaller scale would overflow 1 / scale.
 SMALLEST_SCALE = float(torch.finfo(torch.float32).tiny) * 256
+
+
+def affine_limits(bits: int) -> tuple[int, int]:
+    """The least and largest integer of a grid of 2 to 8 bits, as it lies in a byte.
+
+    At the top of int8, so that what goes beyond the upper end saturates by itself, and a ReLU,
+    whose zero is the least integer, is all that the lower end needs.
+    """
+    return 128 - 2**bits, 127
 
 
 def affine_parameters(

@@ -1,7 +1,7 @@
 """Which range of values a grid should span: all of them, or fewer and finer.
 
-`x` stands for a sample of the values; `low` and `high` are the ends over all of them. Each
-function returns the (low, high) that the grid should span.
+`x` stands for a sample of the values; `low` and `high` are the ends over all of them; `bits` are
+those of the grid. Each function returns the (low, high) that the grid should span.
 """
 
 from __future__ import annotations
@@ -11,45 +11,52 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .affine import affine_parameters, quantize, symmetric_parameters
+from .affine import affine_limits, affine_parameters, quantize, symmetric_parameters
 
 __all__ = ["RANGES", "entropy", "least_error", "mean_squared_error", "octav", "percentile"]
 
 SHARES = torch.linspace(0.3, 1.0, 71, dtype=torch.float64)  # of a range, tried one after the other
 
 
-def percentile(x: Tensor, low: float, high: float, share: float = 0.9999) -> tuple[float, float]:
+def percentile(
+    x: Tensor, low: float, high: float, bits: int = 8, share: float = 0.9999
+) -> tuple[float, float]:
     """The range that `share` of the values lie in, as many left out at either end."""
     ends = torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=torch.float64)
     below, above = torch.quantile(x.double(), ends).tolist()
     return max(low, below), min(high, above)
 
 
-def mean_squared_error(x: Tensor, low: float, high: float) -> tuple[float, float]:
-    """The range of an 8-bit grid with the least squared error, either end moved by itself.
+def mean_squared_error(x: Tensor, low: float, high: float, bits: int = 8) -> tuple[float, float]:
+    """The range with the least squared error, either end moved by itself.
 
     Nahshan et al. 2019, "Loss Aware Post-training Quantization" (arXiv:1911.07190), section 4.1,
     with p = 2.
     """
+    # A coarse grid clips more of a long tail.
+    shares = torch.linspace(0.3 if bits > 4 else 0.05, 1.0, 71, dtype=torch.float64).tolist()
     best = low, high
     for _ in range(2):  # each end given the other
-        best = _least([(low * share, best[1]) for share in SHARES.tolist()], x)
-        best = _least([(best[0], high * share) for share in SHARES.tolist()], x)
+        best = _least([(low * share, best[1]) for share in shares], x, bits)
+        best = _least([(best[0], high * share) for share in shares], x, bits)
     return best
 
 
-def _least(candidates: list[tuple[float, float]], x: Tensor) -> tuple[float, float]:
+def _least(candidates: list[tuple[float, float]], x: Tensor, bits: int) -> tuple[float, float]:
     errors = []
     for low, high in candidates:
-        scale, zero_point = affine_parameters(torch.tensor(low), torch.tensor(high))
-        steps = torch.round(x / scale).clamp(-128 - zero_point, 127 - zero_point)
+        limits = affine_limits(bits)
+        scale, zero_point = affine_parameters(torch.tensor(low), torch.tensor(high), *limits)
+        steps = torch.round(x / scale).clamp(limits[0] - zero_point, limits[1] - zero_point)
         errors.append(float(((steps * scale - x) ** 2).mean()))
     return candidates[min(range(len(errors)), key=errors.__getitem__)]
 
 
-def entropy(x: Tensor, low: float, high: float, bins: int = 2048) -> tuple[float, float]:
+def entropy(
+    x: Tensor, low: float, high: float, bits: int = 8, bins: int = 2048
+) -> tuple[float, float]:
     """The range that loses the least information: the Kullback-Leibler divergence between the
-    histogram clipped to the range and the same in 256 levels.
+    histogram clipped to the range and the same in 2^bits levels.
 
     Migacz 2017, "8-bit Inference with TensorRT" (GTC 2017), slides 19 to 26.
     """
@@ -58,7 +65,7 @@ def entropy(x: Tensor, low: float, high: float, bins: int = 2048) -> tuple[float
     if reach <= 0 or not len(x):
         return low, high
     counts = torch.histc(x.abs().float(), bins, 0.0, reach).double()
-    levels = 128
+    levels = 2 ** (bits - 1)
     best, least = bins, float("inf")
     for width in range(levels, bins + 1, 16):
         clipped = counts[:width].clone()
@@ -94,8 +101,8 @@ def octav(x: Tensor, low: float, high: float, bits: int = 8) -> tuple[float, flo
     return -ends[0], ends[1]
 
 
-RANGES: dict[str, Callable[[Tensor, float, float], tuple[float, float]]] = {
-    "minmax": lambda x, low, high: (low, high),
+RANGES: dict[str, Callable[..., tuple[float, float]]] = {
+    "minmax": lambda x, low, high, bits=8: (low, high),
     "percentile": percentile,
     "mse": mean_squared_error,
     "entropy": entropy,
