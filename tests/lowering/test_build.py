@@ -110,6 +110,7 @@ CALLS = {
     "moves": lambda x: x.transpose(1, 2).flatten(2).unsqueeze(1).squeeze(1).movedim(1, 2),
     "split": lambda x: torch.cat(x.split([1, 3], 1)[::-1], 1) + torch.stack(x.unbind(1), 1),
     "select": lambda x: x[:, 2] + x[:, -1] + x.narrow(1, 0, 1)[:, 0],
+    "roll": lambda x: x.roll((2, -1), (2, 3)) + x.roll(9, 1) + x.roll(7, -1),
     "repeat": lambda x: x.repeat(1, 2, 1, 1) + x[:, :1].expand(-1, 8, -1, -1),
     "pads": lambda x: F.pad(x, (1, 2, 0, 1), value=2.0) + F.pad(x, (1, 2, 0, 1), mode="replicate"),
     "reflect_crop": lambda x: F.pad(F.pad(x, (2, 1, 1, 1), mode="reflect"), (-1, 0, 0, -1)),

@@ -10,7 +10,7 @@ import torch
 from .aten import row
 from .program import Tensor
 
-__all__: list[str] = []
+__all__ = ["pieces", "reshaped", "sliced"]
 
 aten = torch.ops.aten
 
@@ -24,10 +24,11 @@ aten = torch.ops.aten
     aten._unsafe_view.default, aten.view_as.default,
 )  # fmt: skip
 def reshape(emit, **arguments):
-    return _reshape(emit, arguments["self"], emit.shape)
+    return reshaped(emit, arguments["self"], emit.shape)
 
 
-def _reshape(emit, x: Tensor, shape) -> Tensor:
+def reshaped(emit, x: Tensor, shape) -> Tensor:
+    """The same values in another shape."""
     shape = tuple(shape)
     return x if x.shape == shape else emit("reshape", x, shape=shape, dtype=x.dtype)
 
@@ -75,7 +76,7 @@ def expand_as(emit, self, other):
 
 @row(aten.repeat.default)
 def repeat(emit, self, repeats):
-    x = _reshape(emit, self, (*[1] * (len(repeats) - len(self.shape)), *self.shape))
+    x = reshaped(emit, self, (*[1] * (len(repeats) - len(self.shape)), *self.shape))
     for axis, count in enumerate(repeats):
         if count > 1:
             shape = [*x.shape[:axis], x.shape[axis] * count, *x.shape[axis + 1 :]]
@@ -88,17 +89,17 @@ def pixel_shuffle(emit, self, upscale_factor):
     """Shi et al. 2016 (arXiv:1609.05158), equation 4."""
     n, c, h, w = self.shape
     r = upscale_factor
-    x = _reshape(emit, self, (n, c // r**2, r, r, h, w))
-    return _reshape(emit, _permute(emit, x, [0, 1, 4, 2, 5, 3]), emit.shape)
+    x = reshaped(emit, self, (n, c // r**2, r, r, h, w))
+    return reshaped(emit, _permute(emit, x, [0, 1, 4, 2, 5, 3]), emit.shape)
 
 
 @row(aten.channel_shuffle.default)
 def channel_shuffle(emit, self, groups):
     """Zhang et al. 2018 (arXiv:1707.01083), section 3.1."""
     n, c, *spatial = self.shape
-    x = _reshape(emit, self, (n, groups, c // groups, *spatial))
+    x = reshaped(emit, self, (n, groups, c // groups, *spatial))
     order = [0, 2, 1, *range(3, len(x.shape))]
-    return _reshape(emit, _permute(emit, x, order), emit.shape)
+    return reshaped(emit, _permute(emit, x, order), emit.shape)
 
 
 # --- parts and wholes ---------------------------------------------------------------------------
@@ -115,10 +116,11 @@ def concat(emit, tensors, dim):
 def stack(emit, tensors, dim):
     axis = dim % len(emit.shape)
     shape = [*emit.shape[:axis], 1, *emit.shape[axis + 1 :]]
-    return emit("concat", *[_reshape(emit, t, shape) for t in tensors], axis=axis)
+    return emit("concat", *[reshaped(emit, t, shape) for t in tensors], axis=axis)
 
 
-def _slice(emit, x: Tensor, axis: int, start: int, stop: int, step: int = 1) -> Tensor:
+def sliced(emit, x: Tensor, axis: int, start: int, stop: int, step: int = 1) -> Tensor:
+    """Positions of one axis; negative ones count from its end."""
     size = x.shape[axis]
     start, stop = (min(max(v + size if v < 0 else v, 0), size) for v in (start, stop))
     if (start, stop, step) == (0, size, 1):
@@ -137,24 +139,25 @@ def _slice(emit, x: Tensor, axis: int, start: int, stop: int, step: int = 1) -> 
 def slice_(emit, self, dim, start, end, step):
     axis = dim % len(self.shape)
     end = self.shape[axis] if end is None else min(end, self.shape[axis])
-    return _slice(emit, self, axis, start or 0, end, step)
+    return sliced(emit, self, axis, start or 0, end, step)
 
 
 @row(aten.narrow.default)
 def narrow(emit, self, dim, start, length):
-    return _slice(emit, self, dim % len(self.shape), start, start + length)
+    return sliced(emit, self, dim % len(self.shape), start, start + length)
 
 
 @row(aten.select.int)
 def select(emit, self, dim, index):
     axis = dim % len(self.shape)
     index %= self.shape[axis]
-    return _reshape(emit, _slice(emit, self, axis, index, index + 1), emit.shape)
+    return reshaped(emit, sliced(emit, self, axis, index, index + 1), emit.shape)
 
 
-def _split(emit, x: Tensor, axis: int, sizes: list[int]) -> tuple[Tensor, ...]:
+def pieces(emit, x: Tensor, axis: int, sizes: list[int]) -> tuple[Tensor, ...]:
+    """Parts of these sizes, one behind the other along an axis."""
     ends = itertools.accumulate(sizes)
-    return tuple(_slice(emit, x, axis, b - n, b) for n, b in zip(sizes, ends, strict=True))
+    return tuple(sliced(emit, x, axis, b - n, b) for n, b in zip(sizes, ends, strict=True))
 
 
 @row(aten.split.Tensor)
@@ -162,12 +165,12 @@ def split(emit, self, split_size, dim):
     axis = dim % len(self.shape)
     size = self.shape[axis]
     sizes = [min(split_size, size - at) for at in range(0, size, split_size)]
-    return _split(emit, self, axis, sizes)
+    return pieces(emit, self, axis, sizes)
 
 
 @row(aten.split_with_sizes.default)
 def split_with_sizes(emit, self, split_sizes, dim):
-    return _split(emit, self, dim % len(self.shape), split_sizes)
+    return pieces(emit, self, dim % len(self.shape), split_sizes)
 
 
 @row(aten.chunk.default)
@@ -179,9 +182,21 @@ def chunk(emit, self, chunks, dim):
 @row(aten.unbind.int)
 def unbind(emit, self, dim):
     axis = dim % len(self.shape)
-    parts = _split(emit, self, axis, [1] * self.shape[axis])
+    parts = pieces(emit, self, axis, [1] * self.shape[axis])
     shape = [s for i, s in enumerate(self.shape) if i != axis]
-    return tuple(_reshape(emit, part, shape) for part in parts)
+    return tuple(reshaped(emit, part, shape) for part in parts)
+
+
+@row(aten.roll.default)
+def roll(emit, self, shifts, dims):
+    """Along each axis what falls off its end comes in at its beginning."""
+    x = self if dims else reshaped(emit, self, (math.prod(self.shape),))
+    for shift, dim in zip(shifts, dims or (0,), strict=True):
+        axis, size = dim % len(x.shape), x.shape[dim]
+        if cut := -shift % size:
+            parts = pieces(emit, x, axis, [cut, size - cut])
+            x = emit("concat", *parts[::-1], shape=x.shape, dtype=x.dtype, axis=axis)
+    return reshaped(emit, x, self.shape)
 
 
 @row(aten.constant_pad_nd.default)
@@ -203,7 +218,7 @@ def _pad(emit, x: Tensor, pad, mode: str, value: float) -> Tensor:
     for axis, (before, after) in enumerate(pairs):
         if before < 0 or after < 0:
             stop = x.shape[axis] + min(after, 0)
-            x = _slice(emit, x, axis, -min(before, 0), stop)
+            x = sliced(emit, x, axis, -min(before, 0), stop)
     pairs = tuple((max(a, 0), max(b, 0)) for a, b in pairs)
     if not any(a or b for a, b in pairs):
         return x
