@@ -1,7 +1,8 @@
 """The values that describe models, artifacts and measurements; free of torch.
 
 Each is a frozen dataclass that msgspec reads and writes as JSON, so that a record made on a
-workstation is read, and checked, on a device.
+workstation is read, and checked, on a device. Only that needs msgspec: a worker on a device that
+has nothing but numpy and a runtime imports this too.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
-
-import msgspec
 
 from .errors import InputError
 
@@ -187,6 +186,8 @@ def _from_text(kind: type, value: Any) -> Any:
 
 def encode(record: Any) -> bytes:
     """JSON text of a record, the same bytes for equal records (UTF-8, indented, sorted maps)."""
+    import msgspec
+
     raw = msgspec.json.encode(
         _prune(msgspec.to_builtins(record, enc_hook=_as_text)), order="sorted"
     )
@@ -199,6 +200,8 @@ def decode(text: bytes, kind: type[T], where: str) -> T:
     Raises:
         InputError: the text is not JSON or a field is missing, superfluous or of another type.
     """
+    import msgspec
+
     try:
         return msgspec.json.decode(text, type=kind, dec_hook=_from_text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

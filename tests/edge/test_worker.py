@@ -1,5 +1,7 @@
 """Workers are real processes; those that must die are killed, stopped or left behind."""
 
+import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgewise.edge import machine
+from edgewise.edge.artifact import Artifact
+from edgewise.edge.place import RemoteRunner
+from edgewise.edge.wire import pack, unpack
 from edgewise.edge.worker import LOCAL, Worker, peak_bytes, reset_peak
 from edgewise.errors import MissingExtra, ModelError, RuntimeFailure
 
@@ -78,6 +84,45 @@ def test_times_as_many_runs_as_asked(opened):
     assert len(ns) == 7
     assert min(ns) > 0
     assert len(opened.ask(warm=0.0)["ns"]) == 1
+
+
+def test_arrays_travel_over_the_pipe(tiny):
+    x = np.arange(8, dtype=np.float32).reshape(2, 1, 4)
+    with Worker("onnxruntime", tiny.name, timeout=PATIENCE) as worker:
+        runner = RemoteRunner(worker, str(tiny), threads=1)
+        there = Artifact.open(tiny).run_on(runner, x[:, 0])
+    assert runner.signature.inputs[0].shape == (1, 4)
+    np.testing.assert_array_equal(there, Artifact.open(tiny).run(x[:, 0]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "int64", "bool"])
+def test_an_array_comes_back_as_it_was(dtype):
+    array = np.arange(6).reshape(3, 2).astype(dtype).T  # not contiguous
+    back = unpack(json.loads(json.dumps(pack(array))))
+    assert back.dtype == array.dtype
+    np.testing.assert_array_equal(back, array)
+
+
+def test_tells_of_its_machine_and_of_files(tiny):
+    with Worker("onnxruntime", timeout=PATIENCE) as worker:
+        found = worker.ask(describe="onnxruntime")
+        assert found == {"machine": found["machine"], "versions": machine.versions()}
+        assert {"cpu", "cores", "architecture"} <= set(found["machine"])
+        assert set(worker.ask(state=None)) <= set(found["machine"])
+        digest = worker.ask(digest=str(tiny))
+    assert digest == {
+        "sha256": hashlib.sha256(tiny.read_bytes()).hexdigest(),
+        "bytes": tiny.stat().st_size,
+    }
+
+
+def test_a_shells_code_for_a_signal_is_that_signal():
+    """As over ssh, where a shell waits for the worker."""
+    with (
+        Worker("litert", timeout=PATIENCE, command=("sh", "-c", "exit 132")) as worker,
+        pytest.raises(RuntimeFailure, match="killed by SIGILL while being imported"),
+    ):
+        worker.ask(probe="litert")
 
 
 @pytest.mark.parametrize("killer", [signal.SIGILL, signal.SIGSEGV, signal.SIGKILL, signal.SIGABRT])

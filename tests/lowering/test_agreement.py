@@ -9,7 +9,7 @@ from edgewise import lower as verb
 from edgewise.compress.quantize import Quantize
 from edgewise.errors import Disagreement, InputError
 from edgewise.loading import load
-from edgewise.lowering.agreement import _top1, agree, first_disagreement, samples_for
+from edgewise.lowering.agreement import agree, first_disagreement, samples_for
 from edgewise.record import Signature
 
 from ..nets import make
@@ -49,12 +49,6 @@ def test_equal_outputs_agree_and_changed_ones_do_not():
     changed = agree(model, Wrong(model, "head"), (x.numpy(),), "data")
     assert changed.max_abs == pytest.approx(20, rel=1e-4)
     assert changed.mean_steps > 1
-
-
-def test_top1_counts_ties_as_equal():
-    want = np.array([[1.0, 1.0, 0.0], [0.0, 3.0, 1.0]])
-    have = np.array([[0.9, 1.0, 0.0], [2.0, 1.0, 1.0]])
-    assert _top1(want, have) == 0.5
 
 
 def test_samples_come_from_the_data_the_model_or_a_seed():

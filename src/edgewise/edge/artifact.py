@@ -134,11 +134,15 @@ class Artifact:
         Raises:
             DataError: an input whose shape or dtype does not fit the signature.
         """
+        return self.run_on(self._runner, *inputs)
+
+    def run_on(self, runner: Runner, *inputs: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
+        """As `run`, where the file was opened by someone else: on a device."""
         inputs = tuple(np.asarray(array) for array in inputs)
         check_inputs(inputs, self.signature)
         n = len(inputs[0])
         chunks = [
-            self._run_batch(tuple(array[at : at + self.batch] for array in inputs))
+            self._run_batch(runner, tuple(array[at : at + self.batch] for array in inputs))
             for at in range(0, n, self.batch)
         ]
         outputs = tuple(np.concatenate(parts) for parts in zip(*chunks, strict=True))
@@ -151,13 +155,13 @@ class Artifact:
             for array, spec in zip(inputs, self.signature.inputs, strict=True)
         )
 
-    def _run_batch(self, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    def _run_batch(self, runner: Runner, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
         n = len(inputs[0])
         if n < self.batch:
             inputs = tuple(
                 np.concatenate([a, np.repeat(a[-1:], self.batch - n, 0)]) for a in inputs
             )
-        outputs = self._runner.run(*self.to_file(inputs))
+        outputs = runner.run(*self.to_file(inputs))
         return tuple(
             _permute(array, spec, self.layouts, back=True)[:n]
             for array, spec in zip(outputs, self.signature.outputs, strict=True)

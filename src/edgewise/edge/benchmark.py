@@ -18,14 +18,15 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import msgspec
 import numpy as np
 
 from ..errors import InputError, ModelError
 from ..record import Latency, Signature, TensorSpec
 from . import runners
 from .artifact import Artifact, check_inputs
+from .place import HERE, Place, signature_from
 from .worker import Worker
 
 __all__ = ["Ratio", "Timing", "benchmark", "compare", "percentiles"]
@@ -55,6 +56,7 @@ class Timing:
             the process held before; without the inputs that wait their turn.
         process_bytes: the most that the whole process held, with the runtime and Python.
         session: the same for files measured in one call of `benchmark`.
+        states: `machine.state` there, after each sitting.
     """
 
     subject: str
@@ -68,6 +70,7 @@ class Timing:
     memory_bytes: int
     process_bytes: int
     session: int
+    states: tuple[dict[str, Any], ...] = ()
 
     @property
     def latency(self) -> Latency:
@@ -119,6 +122,7 @@ def benchmark(
     timeout: float = 120.0,
     seed: int = 0,
     progress: Progress | None = None,
+    place: Place = HERE,
 ) -> tuple[Timing, ...]:
     """Measure files side by side, each in processes of its own.
 
@@ -132,6 +136,7 @@ def benchmark(
         timeout: seconds that opening a file or any single inference may take.
         seed: of the order of blocks and of random inputs.
         progress: called with the runs done and the runs in all.
+        place: where to measure; by default this machine.
 
     Raises:
         InputError: nothing to measure, or inputs that do not fit.
@@ -152,8 +157,9 @@ def benchmark(
             with ExitStack() as stack:
                 seats.append([])
                 for file, own in zip(files, given, strict=True):
-                    worker = Worker(file.runtime, str(file.path), timeout=timeout)
-                    seat = Seat(stack.enter_context(worker), file, threads)
+                    command = place.command(file.runtime)
+                    worker = Worker(file.runtime, str(file.path), timeout=timeout, command=command)
+                    seat = Seat(stack.enter_context(worker), file, threads, place)
                     seat.prepare(_feeds(seat.artifact, own, seed), Path(folder), warmup)
                     seats[-1].append(seat)
                 for turn in range(rounds):
@@ -162,6 +168,8 @@ def benchmark(
                         done += block
                         if progress is not None:
                             progress(done, total)
+                for seat in seats[-1]:
+                    seat.state = place.machine(seat.worker.ask(state=None))
     return tuple(
         _timing(file, [row[k] for row in seats], ns[k], session) for k, file in enumerate(files)
     )
@@ -178,17 +186,18 @@ def plan(runs: int) -> tuple[int, int, int]:
 class Seat:
     """One file in one sitting: its worker and what that said."""
 
-    def __init__(self, worker: Worker, file: Subject, threads: int | None):
-        self.worker = worker
-        self.opened = worker.ask(open=str(file.path.resolve()), threads=threads)
-        signature = msgspec.convert(self.opened["signature"], Signature)
+    def __init__(self, worker: Worker, file: Subject, threads: int | None, place: Place):
+        self.worker, self.place = worker, place
+        there = [place.send(part) for part in runners.files(file.runtime, file.path)]
+        self.opened = worker.ask(open=there[0], threads=threads)
+        signature = signature_from(self.opened["signature"])
         self.artifact = file.artifact or Artifact.bare(file.path, signature)
 
     def prepare(self, feeds: list[np.ndarray], folder: Path, warmup: float) -> None:
         """Hand over the inputs and warm up."""
         path = folder / "inputs.npz"
         np.savez(path, **{str(i): array for i, array in enumerate(feeds)})
-        self.feed_bytes = self.worker.ask(feed=str(path))["bytes"]
+        self.feed_bytes = self.worker.ask(feed=self.place.send(path))["bytes"]
         ns = self.worker.ask(warm=warmup)["ns"]
         self.first_ns, self.slowest_s = ns[0], max(ns) / 1e9
 
@@ -220,6 +229,7 @@ def _timing(file: Subject, seats: list[Seat], ns: np.ndarray, session: int) -> T
         memory_bytes=max(seat.memory_bytes for seat in seats),
         process_bytes=max(seat.peak_bytes for seat in seats),
         session=session,
+        states=tuple(seat.state for seat in seats),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from .runners import RUNTIMES
 
-__all__ = ["describe", "versions"]
+__all__ = ["describe", "state", "versions"]
 
 # Instructions that decide which kernels a runtime chooses (Linux's names for them).
 FLAGS = (
@@ -53,13 +53,10 @@ def describe(root: Path = Path("/")) -> dict[str, Any]:
 
     Returns:
         ``board`` (single-board computers), ``cpu``, ``cores``, ``flags`` (those of `FLAGS` that
-        it has), ``memory_bytes``, ``architecture``, ``os``, ``kernel``, ``python``; and as they
-        are at the moment ``governor``, ``frequency_mhz``, ``temperature_c`` (the hottest zone),
-        ``throttled`` (Raspberry Pi: its bit mask, ``"0"`` when it never was), ``load`` (runnable
-        processes, mean over a minute).
+        it has), ``memory_bytes``, ``architecture``, ``libc`` (``"glibc 2.36"``, ``"musl"``),
+        ``os``, ``kernel``, ``python``; and its `state` at the moment.
     """
     cpuinfo = _cpuinfo(root)
-    frequency = root / "sys/devices/system/cpu/cpu0/cpufreq"
     found = {
         "board": _text(root / "proc/device-tree/model"),
         "cpu": _cpu(cpuinfo),
@@ -67,16 +64,33 @@ def describe(root: Path = Path("/")) -> dict[str, Any]:
         "flags": _flags(cpuinfo),
         "memory_bytes": _memory(root),
         "architecture": platform.machine(),
+        "libc": _libc(root),
         "os": _system(root),
         "kernel": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
+    }
+    return {n: v for n, v in found.items() if v not in (None, "", [])} | state(root)
+
+
+def state(root: Path = Path("/")) -> dict[str, Any]:
+    """What changes while one measures, leaving out what cannot be read.
+
+    Returns:
+        ``governor``, ``frequency_mhz``, ``limit_mhz`` (the highest clock allowed now, which the
+        kernel lowers when it is hot), ``temperature_c`` (the hottest zone), ``throttled``
+        (Raspberry Pi: its bit mask, ``"0"`` when it never was), ``load`` (runnable processes, mean
+        over a minute).
+    """
+    frequency = root / "sys/devices/system/cpu/cpu0/cpufreq"
+    found = {
         "governor": _text(frequency / "scaling_governor"),
-        "frequency_mhz": _frequency(frequency, cpuinfo),
+        "frequency_mhz": _frequency(frequency, _cpuinfo(root)),
+        "limit_mhz": _megahertz(frequency / "scaling_max_freq"),
         "temperature_c": _temperature(root),
         "throttled": _text(root / "sys/devices/platform/soc/soc:firmware/get_throttled"),
         "load": _load(root),
     }
-    return {name: value for name, value in found.items() if value not in (None, "", [])}
+    return {name: value for name, value in found.items() if value not in (None, "")}
 
 
 def versions() -> dict[str, str]:
@@ -130,6 +144,12 @@ def _memory(root: Path) -> int | None:
     return None
 
 
+def _libc(root: Path) -> str:
+    """``"glibc 2.36"``, or ``"musl"``, for which no runtime has wheels."""
+    known = " ".join(platform.libc_ver()).strip()
+    return known or ("musl" if any(root.glob("lib/ld-musl-*")) else "")
+
+
 def _system(root: Path) -> str:
     for line in (_text(root / "etc/os-release") or "").splitlines():
         if line.startswith("PRETTY_NAME="):
@@ -138,10 +158,14 @@ def _system(root: Path) -> str:
 
 
 def _frequency(folder: Path, cpuinfo: list[dict[str, str]]) -> float | None:
-    khz = _text(folder / "scaling_cur_freq")
-    if khz:
-        return int(khz) / 1000
+    if (now := _megahertz(folder / "scaling_cur_freq")) is not None:
+        return now
     return float(cpuinfo[0]["cpu MHz"]) if "cpu MHz" in cpuinfo[0] else None
+
+
+def _megahertz(path: Path) -> float | None:
+    khz = _text(path)
+    return int(khz) / 1000 if khz else None
 
 
 def _temperature(root: Path) -> float | None:

@@ -11,6 +11,10 @@ stdin and stdout, so that the same protocol works on this machine and over ssh:
     {"feed": "inputs.npz"}                     -> {"bytes"}
     {"warm": 0.3}                              -> {"ns": [...]}: for that many seconds
     {"run": 20, "skip": 5}                     -> {"ns": [...], "peak_bytes"}: 20 after 5 uncounted
+    {"infer": [array, ...]}                    -> {"outputs": [array, ...]}, as `edgewise.edge.wire`
+    {"describe": "litert"}                     -> {"machine", "versions"}
+    {"state": null}                            -> clock, temperature ... as they are now
+    {"digest": "net.tflite"}                   -> {"sha256", "bytes"}
 
 Each message also has ``"limit"``, the seconds it may take. A failure is answered by
 ``{"error", "message", "fields"}``. The worker ends when its stdin does, so it does not outlive
@@ -20,6 +24,7 @@ whoever started it; an alarm ends it when it hangs in the runtime.
 from __future__ import annotations
 
 import gc
+import hashlib
 import itertools
 import json
 import math
@@ -33,15 +38,16 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-import msgspec
 import numpy as np
 
 from .. import errors
 from ..errors import EdgewiseError, RuntimeFailure
-from . import runners
+from . import machine, runners
+from .wire import pack, unpack
 
 __all__ = ["Worker"]
 
@@ -56,6 +62,10 @@ DOING = {
     "feed": "taking inputs for {}",
     "warm": "running {}",
     "run": "running {}",
+    "infer": "running {}",
+    "describe": "describing its machine",
+    "state": "reading its machine's sensors",
+    "digest": "reading {}",
 }
 
 CAUSES = {
@@ -154,11 +164,13 @@ class Worker:
         self._stderr.seek(0)
         said = self._stderr.read().decode(errors="replace").strip().splitlines()
         doing = self._doing(verb)
-        if code >= 0:
+        # A shell between (as over ssh) says 128 + n for the signal n.
+        number = -code if code < 0 else code - 128
+        if number not in set(signal.Signals):
             last = f": {said[-1]}" if said else ""
             return RuntimeFailure(f"{self.runtime} ended with code {code} while {doing}{last}")
-        cause = CAUSES.get(-code, "this is a fault of the runtime; try another version of it")
-        name = signal.Signals(-code).name
+        cause = CAUSES.get(number, "this is a fault of the runtime; try another version of it")
+        name = signal.Signals(number).name
         return RuntimeFailure(f"{self.runtime} was killed by {name} while {doing}: {cause}")
 
     def _doing(self, verb: str) -> str:
@@ -205,7 +217,10 @@ class Session:
 
     def answer(self, message: dict[str, Any]) -> dict[str, Any]:
         """Do what the message's first key says."""
-        verbs = (self.probe, self.open, self.feed, self.warm, self.run)
+        verbs = (
+            *(self.probe, self.open, self.feed, self.warm, self.run),
+            *(self.infer, self.describe, self.state, self.digest),
+        )
         (verb, argument), *options = message.items()
         return {v.__name__: v for v in verbs}[verb](argument, **dict(options))
 
@@ -229,7 +244,7 @@ class Session:
         return {
             "version": self.runner.version,
             "threads": threads,
-            "signature": msgspec.to_builtins(self.runner.signature),
+            "signature": asdict(self.runner.signature),
             "load_ns": load,
             "before_bytes": before,
             "peak_bytes": peak_bytes(),
@@ -255,6 +270,26 @@ class Session:
         ns = self._time(count)
         settle()
         return {"ns": ns, "peak_bytes": peak_bytes()}
+
+    def infer(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """Run once and give what comes out."""
+        return {"outputs": [pack(array) for array in self.runner.run(*map(unpack, inputs))]}
+
+    def describe(self, runtime: str) -> dict[str, Any]:
+        """What machine this is and what is installed; the runtime only names the worker."""
+        self.runtime = runtime
+        return {"machine": machine.describe(), "versions": machine.versions()}
+
+    def state(self, nothing: None) -> dict[str, Any]:
+        """What the machine's sensors say now."""
+        return machine.state()
+
+    def digest(self, path: str) -> dict[str, Any]:
+        """The sha256 of a file as it lies there."""
+        self.path = Path(path)
+        with self.path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"sha256": sha256, "bytes": self.path.stat().st_size}
 
     def _time(self, count: int) -> list[int]:
         clock, run, ns = time.perf_counter_ns, self.runner.run, [0] * count

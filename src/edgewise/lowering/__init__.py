@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from ..edge import runners
+from ..edge.agreement import LIMITS
 from ..edge.artifact import Artifact
 from ..errors import Disagreement, InputError
 from ..graph.fold import fold
 from ..model import Model
 from ..record import Event
-from .agreement import LIMITS, agree, first_disagreement, precision_of, samples_for
+from .agreement import agree, first_disagreement, precision_of, samples_for
 
 __all__ = ["lower"]
 

@@ -10,6 +10,7 @@ import torch
 from torch import fx
 
 from ..data import as_data
+from ..edge.agreement import LIMITS, outputs_agree
 from ..edge.artifact import Artifact
 from ..errors import EdgewiseError
 from ..graph.canonical import FAKE_QUANTIZE, layer, shapes, signature_of, sweep
@@ -18,20 +19,10 @@ from ..math.affine import fake_quantize_dynamic
 from ..model import Model
 from ..record import Agreement, TensorSpec
 
-__all__ = ["LIMITS", "agree", "first_disagreement", "precision_of", "samples_for"]
+__all__ = ["agree", "first_disagreement", "precision_of", "samples_for"]
 
-# Mean difference in quantization steps of the output above which a file is refused. Integer
-# kernels round once where the Model rounds twice, so single steps are lost and found on the way;
-# a wrong grid, a wrong axis or a wrong operator costs dozens. Narrow weights under float
-# arithmetic leave nothing to round; what is rounded at run time ties as integers do.
-LIMITS = {
-    "float32": 0.05, "float16": 1.0, "int8": 3.0, "int8-weights": 0.05, "int4-weights": 0.05,
-    "int8-dynamic": 3.0, "int4-dynamic": 3.0, "16x8": 3.0,
-}  # fmt: skip
 SAMPLES = 64
 DYNAMIC = fake_quantize_dynamic._opoverload
-# Two outputs closer than this share of the range are a tie.
-TIE = 1e-5
 
 
 def precision_of(module: fx.GraphModule) -> str:
@@ -75,26 +66,8 @@ def agree(
 ) -> Agreement:
     """Run both on the same samples and compare every output."""
     want, have = _tuple(model(*samples)), _tuple(artifact.run(*samples))
-    top1, max_steps, mean_steps, max_abs = 1.0, 0.0, 0.0, 0.0
-    for i, (w, h) in enumerate(zip(want, have, strict=True)):
-        w, h = w.astype(np.float64), h.astype(np.float64)
-        difference = np.abs(w - h)
-        # NaN compares with nothing: it must count as the largest difference there is.
-        difference[~np.isfinite(difference)] = np.inf
-        step = _step(model, i) or max(float(np.ptp(w)) / 255, np.finfo(np.float32).tiny)
-        max_abs = max(max_abs, float(difference.max()))
-        max_steps = max(max_steps, float(difference.max() / step))
-        mean_steps = max(mean_steps, float(difference.mean() / step))
-        top1 = min(top1, _top1(w, h))
-    return Agreement(top1, max_steps, mean_steps, max_abs, len(samples[0]), source)
-
-
-def _top1(want: np.ndarray, have: np.ndarray) -> float:
-    """Share of rows (last axis) whose largest entry is the same, ties aside."""
-    if want.ndim < 2 or want.shape[-1] < 2:
-        return 1.0
-    chosen = np.take_along_axis(want, have.argmax(-1)[..., None], -1)[..., 0]
-    return float(np.mean(chosen >= want.max(-1) - TIE * np.ptp(want)))
+    steps = [_step(model, i) for i in range(len(want))]
+    return outputs_agree(want, have, source=source, steps=steps)
 
 
 def _step(model: Model, output: int) -> float | None:
