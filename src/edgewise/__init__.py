@@ -27,9 +27,11 @@ _HOMES = {
     "Quantize": "compress.quantize",
     "Recipe": "step",
     "RoundWeights": "compress.round_weights",
+    "Sparsify": "compress.sparsify",
     "allocate": "compress.allocate",
     "capabilities": "lowering.capabilities",
     "compare": "measuring",
+    "explain": "explaining",
     "inspect": "inspection",
     "load": "loading",
     "load_data": "data",
@@ -51,9 +53,11 @@ __all__ = [
     "Quantize",
     "Recipe",
     "RoundWeights",
+    "Sparsify",
     "allocate",
     "capabilities",
     "compare",
+    "explain",
     "inspect",
     "load",
     "load_data",
@@ -70,9 +74,11 @@ if TYPE_CHECKING:
     from .compress.prune import Prune
     from .compress.quantize import Quantize
     from .compress.round_weights import RoundWeights
+    from .compress.sparsify import Sparsify
     from .data import Data, load_data
     from .edge.artifact import Artifact
     from .errors import EdgewiseError
+    from .explaining import explain
     from .inspection import inspect
     from .loading import load
     from .lowering import lower

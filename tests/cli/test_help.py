@@ -8,7 +8,9 @@ from importlib import metadata
 
 import pytest
 
-COMMANDS = ("doctor", "inspect", "quantize", "lower", "prune", "measure", "report", "demo")
+COMMANDS = (
+    "doctor", "inspect", "quantize", "lower", "prune", "sparsify", "measure", "report", "demo",
+)  # fmt: skip
 # What takes long to import; rich alone takes as long as all the rest.
 HEAVY = ("torch", "rich", "numpy.random", "scipy", "polars", "jinja2", "onnxruntime", "openvino")
 

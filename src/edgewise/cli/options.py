@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..model import Model
     from ..record import Signature
 
-__all__ = ["DataOptions", "ModelOptions", "PixelOptions", "SubjectOptions", "output_file"]
+__all__ = ["DataOptions", "ModelOptions", "PixelOptions", "SubjectOptions", "output_file", "shares"]
 
 
 @dataclass(frozen=True)
@@ -203,6 +203,22 @@ def number(option: str, text: str) -> float:
 def numbers(option: str, text: str) -> list[float]:
     """Numbers with commas between."""
     return [number(option, part) for part in text.split(",")]
+
+
+def shares(given: list[str] | None, default: float) -> float | dict[str, float]:
+    """One share (``--amount 0.3``), or shares by name (``--amount layer1.*=0.5``).
+
+    Raises:
+        InputError: both kinds, or several of the first.
+    """
+    if not given:
+        return default
+    pairs = [text.rpartition("=") for text in given]
+    if all(name for name, _, _ in pairs):
+        return {name: number("--amount", share) for name, _, share in pairs}
+    if len(pairs) > 1:
+        raise InputError("give --amount once as SHARE, or for each group as GROUP=SHARE")
+    return number("--amount", given[0])
 
 
 def output_file(path: Path, *inputs: str | os.PathLike[str]) -> Path:

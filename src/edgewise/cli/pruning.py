@@ -8,9 +8,8 @@ from typing import Annotated
 
 from typer import Option
 
-from ..errors import InputError
 from .app import Answer, command, working
-from .options import DataOptions, ModelOptions, PixelOptions, number, output_file
+from .options import DataOptions, ModelOptions, PixelOptions, output_file, shares
 
 __all__ = ["prune"]
 
@@ -62,7 +61,7 @@ def prune(
 
     output_file(output, model.model)
     step = Prune(
-        _amount(amount), of, scope, criterion, tuple(keep or ()), multiple, samples, reconstruct
+        shares(amount, 0.3), of, scope, criterion, tuple(keep or ()), multiple, samples, reconstruct
     )
     whole = model.open(pixels)
     given = data.open(whole.signature, pixels, samples)
@@ -71,19 +70,3 @@ def prune(
     small.save(output)
     made = Written.model(output, small.lineage)
     return Answer(made, lambda: terminal.written(made))
-
-
-def _amount(given: list[str] | None) -> float | dict[str, float]:
-    """One share, or shares by group.
-
-    Raises:
-        InputError: both kinds, or several of the first.
-    """
-    if not given:
-        return 0.3
-    pairs = [text.rpartition("=") for text in given]
-    if all(name for name, _, _ in pairs):
-        return {name: number("--amount", share) for name, _, share in pairs}
-    if len(pairs) > 1:
-        raise InputError("give --amount once as SHARE, or for each group as GROUP=SHARE")
-    return number("--amount", given[0])

@@ -15,7 +15,7 @@ from ..graph.axes import Coupling, Member
 from ..graph.fold import CONVOLUTIONS, constant
 from ..math.importance import Activity, Evidence, Slices
 
-__all__ = ["gather"]
+__all__ = ["gather", "gradients"]
 
 aten = torch.ops.aten
 READERS = {
@@ -42,7 +42,11 @@ def gather(
     """
     copy = module if needs != "gradients" else deepcopy(module)
     values = {n.target: constant(copy, n) for n in copy.graph.nodes if n.op == "get_attr"}
-    gradients = _gradients(copy, values, batches) if needs == "gradients" else {}
+    steps = gradients(copy, values, batches) if needs == "gradients" else ()
+    gradients_of: dict[str, list[Tensor]] = {}
+    for step in steps:
+        for name, gradient in step.items():
+            gradients_of.setdefault(name, []).append(gradient)
     activity = _Watch(module, coupling).run_all(batches) if needs == "activity" else {}
     scales = {
         a.target
@@ -58,7 +62,7 @@ def gather(
                 else "scale" if m.parameter in scales else "other",
                 m.summed,
                 _sliced(values[m.parameter].detach().float(), m),
-                _stacked([_sliced(g, m) for g in gradients.get(m.parameter, ())]),
+                _stacked([_sliced(g, m) for g in gradients_of.get(m.parameter, ())]),
             )
             for m in group.members
             if values[m.parameter].is_floating_point()
@@ -78,22 +82,27 @@ def _sliced(value: Tensor, member: Member) -> Tensor:
     return rows.reshape(len(member.positions), -1)
 
 
-def _gradients(
+def gradients(
     module: fx.GraphModule, values: dict[str, Tensor], batches: Iterator[Batch]
-) -> dict[str, list[Tensor]]:
-    """For each weight its gradients, one a batch."""
+) -> Iterator[dict[str, Tensor]]:
+    """Of each batch in turn, the gradients of the summed loss for each weight, by name.
+
+    Args:
+        module: may be changed: its weights are made to require gradients.
+        values: its parameters and buffers, by name.
+    """
     weights = {
         name: v.requires_grad_() for name, v in values.items()
         if isinstance(v, torch.nn.Parameter) and v.ndim > 1
     }  # fmt: skip
-    found: dict[str, list[Tensor]] = {name: [] for name in weights}
     for inputs, targets in batches:
         outputs = module(*(torch.from_numpy(x) for x in inputs))
         loss = _loss(outputs, targets)
-        grads = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
-        for name, grad in zip(weights, grads, strict=True):
-            found[name].append(torch.zeros_like(weights[name]) if grad is None else grad)
-    return found
+        found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+        yield {
+            name: torch.zeros_like(weights[name]) if grad is None else grad
+            for name, grad in zip(weights, found, strict=True)
+        }
 
 
 def _loss(outputs: Sequence[Tensor], targets: np.ndarray | None) -> Tensor:

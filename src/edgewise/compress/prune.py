@@ -19,7 +19,7 @@ from ..step import Plan, Step
 from .budget import Budget
 from .evidence import gather
 from .names import matching
-from .reconstruct import reconstruct
+from .reconstruct import Kept, reconstruct
 
 __all__ = ["GroupCut", "Prune", "PrunePlan"]
 
@@ -163,7 +163,8 @@ class Prune(Step):
             batches = [
                 tuple(map(torch.from_numpy, inputs)) for inputs, _ in plan.samples.batches(BATCH)
             ]
-            reconstruct(small, model.graph, Sizes(coupling, coupling.gone(units)), batches)
+            kept = Kept(Sizes(coupling, coupling.gone(units)))
+            reconstruct(small, model.graph, batches, kept)
         return Model(small, model.signature)
 
     def _shares(self, coupling: Coupling) -> tuple[dict[str, float] | None, dict[str, str]]:

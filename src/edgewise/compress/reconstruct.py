@@ -1,15 +1,16 @@
-"""Reconstruction: what is left of a pruned Model's weights, solved anew without training.
+"""Reconstruction: what is left of a thinned Model's weights, solved anew without training.
 
 Layer by layer in the order of the graph, the weights are the least-squares solution that brings
-the layer's output, computed from the pruned network's own input, closest to the whole network's
+the layer's output, computed from the thinned network's own input, closest to the whole network's
 (He et al., "Channel Pruning for Accelerating Very Deep Neural Networks", arXiv:1707.06168,
-section 3.1). Where a residual sum follows, the layer also makes up for the error of the other
-branch. The mean that is left of the error goes into the bias, or the batch norm's mean.
+section 3.1); steps that want weights of a certain form choose the closest of that form. Where a
+residual sum follows, the layer also makes up for the error of the other branch. The mean that is
+left of the error goes into the bias, or the batch norm's mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, fx
@@ -19,7 +20,7 @@ from ..graph.patches import outputs, patches
 from ..graph.surgery import Sizes
 from ..math.least_squares import Normal
 
-__all__ = ["reconstruct"]
+__all__ = ["SOLVED", "Chooser", "Kept", "reconstruct"]
 
 aten = torch.ops.aten
 SOLVED = {aten.conv1d.default, aten.conv2d.default, aten.conv2d.padding, aten.linear.default}
@@ -28,25 +29,47 @@ LEAST_ROWS = 20_000
 RIDGE = 1e-3
 
 Chunks = list[Tensor]
+# Of a layer's operator, the best weights (groups, rows, columns) and their Hessian (groups,
+# columns, columns): the weights of the wanted form that come closest; None leaves the layer as
+# it is.
+Chooser = Callable[[fx.Node, Tensor, Tensor], Tensor | None]
 
 
 def reconstruct(
     small: fx.GraphModule,
     whole: fx.GraphModule,
-    sizes: Sizes,
     batches: Sequence[tuple[Tensor, ...]],
+    kept: Callable[[fx.Node, Tensor], Tensor] = lambda node, value: value,
+    choose: Chooser = lambda node, weight, hessian: weight,
 ) -> None:
     """Solve the weights of `small` anew, in place.
 
     The values of all samples that later layers still read are held in memory.
 
     Args:
-        small: cut out of `whole`, with the same names of nodes.
-        sizes: what was cut.
+        small: made of `whole`, with the same names of nodes.
         batches: inputs.
+        kept: what `small` still has of a value of `whole`.
+        choose: settles each layer's weights.
     """
     with torch.no_grad():
-        _Pair(small, whole, sizes, batches).run()
+        _Pair(small, whole, batches, kept, choose).run()
+
+
+class Kept:
+    """A value without the channels that were cut."""
+
+    def __init__(self, sizes: Sizes):
+        self.sizes = sizes
+        self.traced = {node.name: node for node in sizes.coupling.values}
+
+    def __call__(self, node: fx.Node, value: Tensor) -> Tensor:
+        for axis, ids in enumerate(self.sizes.coupling.values[self.traced[node.name]]):
+            if len(ids) == value.shape[axis]:
+                keep = self.sizes.kept(ids)
+                if not keep.all():
+                    value = value[(slice(None),) * axis + (torch.from_numpy(keep),)]
+        return value
 
 
 class _Values:
@@ -85,14 +108,13 @@ class _Pair:
         self,
         small: fx.GraphModule,
         whole: fx.GraphModule,
-        sizes: Sizes,
         batches: Sequence[tuple[Tensor, ...]],
+        kept: Callable[[fx.Node, Tensor], Tensor],
+        choose: Chooser,
     ):
-        self.sizes = sizes
         self.small, self.whole = _Values(small, batches), _Values(whole, batches)
         self.named = {node.name: node for node in whole.graph.nodes}
-        self.traced = {node.name: node for node in sizes.coupling.values}
-        self.module = small
+        self.module, self.kept, self.choose = small, kept, choose
 
     def run(self) -> None:
         done: set[fx.Node] = set()
@@ -109,15 +131,6 @@ class _Pair:
             self.small.forget(done)
             self.whole.forget(done)
 
-    def _kept(self, node: fx.Node, value: Tensor) -> Tensor:
-        """The whole network's value without the channels that are gone."""
-        for axis, ids in enumerate(self.sizes.coupling.values[self.traced[node.name]]):
-            if len(ids) == value.shape[axis]:
-                keep = self.sizes.kept(ids)
-                if not keep.all():
-                    value = value[(slice(None),) * axis + (torch.from_numpy(keep),)]
-        return value
-
     def _solve(self, node: fx.Node) -> None:
         weight = constant(self.module, node.args[1])
         bias_node = node.args[2] if len(node.args) > 2 else None
@@ -133,7 +146,10 @@ class _Pair:
         for x, target in zip(xs, targets, strict=True):
             normal.add(*_rows(node, weight.shape[2:], x, target, share, generator))
         intercept = bias is not None or norm is not None
-        solved, shift = normal.solve(each, RIDGE, intercept)
+        solved = normal.solve(each, RIDGE, intercept, lambda w, h: self.choose(node, w, h))
+        if solved is None:
+            return
+        solved, shift = solved
         weight.copy_(solved.reshape(weight.shape))
         if bias is not None:
             bias.copy_(shift.flatten())
@@ -143,7 +159,7 @@ class _Pair:
     def _targets(self, node: fx.Node, norm: fx.Node | None) -> Chunks:
         """What the layer should give: the whole network's output, less what a sum adds wrongly."""
         original = self.named[node.name]
-        wanted = [self._kept(original, v) for v in self.whole(original)]
+        wanted = [self.kept(original, v) for v in self.whole(original)]
         last = norm or node
         total = _only_user(last, aten.add.Tensor)
         if total is not None and all(isinstance(a, fx.Node) for a in total.args[:2]):
@@ -156,7 +172,7 @@ class _Pair:
                 if norm is not None:
                     factor = factor.reshape(-1, *[1] * (wanted[0].ndim - 2))
                 wanted = [
-                    want + factor * (self._kept(twin, a) - b)
+                    want + factor * (self.kept(twin, a) - b)
                     for want, a, b in zip(wanted, self.whole(twin), self.small(other), strict=True)
                 ]
         return wanted

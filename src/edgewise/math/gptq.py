@@ -8,10 +8,12 @@ Hessian that says how is factorised once (Cholesky).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-__all__ = ["nearest", "round_weights"]
+__all__ = ["nearest", "round_weights", "sweep"]
 
 
 def round_weights(
@@ -29,24 +31,63 @@ def round_weights(
     Returns:
         int32 like `weight`, in [quant_min, quant_max].
     """
-    w, h, step = weight.double().clone(), hessian.double().clone(), _spread(scale, weight)
+    step = _spread(scale, weight)
+    diagonal = hessian.double().diagonal(dim1=-2, dim2=-1)
+    # Columns with the largest inputs first, while all others can still make up for them.
+    order = diagonal.argsort(-1, descending=True)
+    ordered = step.gather(-1, order[:, None, :].expand_as(step))
+    integers = torch.empty_like(step)
+
+    def choose(k: int, w: Tensor, pivots: Tensor) -> Tensor:
+        unit = ordered[..., k : k + 1]
+        integers[..., k : k + 1] = (w[..., k : k + 1] / unit).round().clamp(quant_min, quant_max)
+        return integers[..., k : k + 1] * unit
+
+    sweep(weight, hessian, choose, order=order, damping=damping)
+    back = order.argsort(-1)[:, None, :].expand_as(integers)
+    return integers.gather(-1, back).to(torch.int32)
+
+
+def sweep(
+    weight: Tensor,
+    hessian: Tensor,
+    choose: Callable[[int, Tensor, Tensor], Tensor],
+    *,
+    order: Tensor | None = None,
+    damping: float = 0.01,
+) -> Tensor:
+    """Settle a layer's weights one column at a time, the others making up for each.
+
+    Args:
+        weight: (groups, rows, columns).
+        hessian: (groups, columns, columns).
+        choose: is given the column's place k, all weights as they are now in that order, and the
+            pivots (groups, columns), whose square is what moving a column by one costs the inverse
+            of; says what column k becomes, (groups, rows, 1).
+        order: (groups, columns), in which columns are settled; None as they stand.
+        damping: added to the Hessian's diagonal, as a share of its mean.
+
+    Returns:
+        float64, the settled weights in the order of `weight`.
+    """
+    w, h = weight.double().clone(), hessian.double().clone()
     diagonal = h.diagonal(dim1=-2, dim2=-1)
     dead = diagonal <= 0  # inputs that are always zero: their weights matter to nothing
     diagonal += damping * diagonal.mean(-1, keepdim=True).clamp(min=1e-12)
     diagonal[dead] += 1.0
-    # Columns with the largest inputs first, while all others can still make up for them.
-    order = diagonal.argsort(-1, descending=True)
-    w, step = (t.gather(-1, order[:, None, :].expand_as(w)) for t in (w, step))
-    h = h.gather(-2, order[:, :, None].expand_as(h)).gather(-1, order[:, None, :].expand_as(h))
+    if order is not None:
+        w = w.gather(-1, order[:, None, :].expand_as(w))
+        h = h.gather(-2, order[:, :, None].expand_as(h)).gather(-1, order[:, None, :].expand_as(h))
     upper = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(h)), upper=True)
-    integers = torch.empty_like(w)
+    pivots = upper.diagonal(dim1=-2, dim2=-1)
     for k in range(w.shape[-1]):
-        column, unit = w[..., k : k + 1], step[..., k : k + 1]
-        integers[..., k : k + 1] = (column / unit).round().clamp(quant_min, quant_max)
-        error = (column - integers[..., k : k + 1] * unit) / upper[:, k, k, None, None]
+        settled = choose(k, w, pivots)
+        error = (w[..., k : k + 1] - settled) / pivots[:, k, None, None]
+        w[..., k : k + 1] = settled
         w[..., k + 1 :] -= error * upper[:, None, k, k + 1 :]
-    back = order.argsort(-1)[:, None, :].expand_as(w)
-    return integers.gather(-1, back).to(torch.int32)
+    if order is not None:
+        w = w.gather(-1, order.argsort(-1)[:, None, :].expand_as(w))
+    return w
 
 
 def nearest(

@@ -6,6 +6,8 @@ come closest to given outputs follow from two sums over samples, ``x x'`` and ``
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -33,14 +35,23 @@ class Normal:
         self.cross += x.transpose(1, 2) @ y.double().transpose(0, 1)
         self.rows += x.shape[1]
 
-    def solve(self, start: Tensor, ridge: float, intercept: bool) -> tuple[Tensor, Tensor]:
+    def solve(
+        self,
+        start: Tensor,
+        ridge: float,
+        intercept: bool,
+        choose: Callable[[Tensor, Tensor], Tensor | None] = lambda weight, hessian: weight,
+    ) -> tuple[Tensor, Tensor] | None:
         """The W and b of least |W x + b - y|^2 + ridge m |W - start|^2, m the mean square of x.
 
         Args:
             start: (groups, outputs, inputs), what W is drawn towards.
+            choose: is given that W and the Hessian (groups, inputs, inputs) of what leaving it
+                costs, and says what to take instead: weights of some form, or None to give up.
 
         Returns:
-            W like `start` and b (groups, outputs), zero without `intercept`; float64.
+            W like `start` and b (groups, outputs), zero without `intercept`; float64. None where
+            `choose` gave up.
         """
         n = self.gram.shape[1] - 1
         gram, cross, start = self.gram, self.cross, start.double().transpose(1, 2)
@@ -54,6 +65,10 @@ class Normal:
         scale = gram.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-30)
         damped = gram + (ridge * scale)[:, None, None] * torch.eye(n, dtype=torch.float64)
         weight = start + torch.cholesky_solve(cross - gram @ start, torch.linalg.cholesky(damped))
+        weight = choose(weight.transpose(1, 2), damped)
+        if weight is None:
+            return None
+        weight = weight.transpose(1, 2)
         shift = torch.zeros_like(weight[:, 0])
         if intercept:
             shift = (middle - mean.transpose(1, 2) @ weight)[:, 0]

@@ -1,0 +1,62 @@
+"""Sparsity, weight sharing, low rank: what they cost in accuracy and give in bytes.
+
+python -m benchmarks.sparsity oneshot    # ResNet-20, -56: half the weights, 2:4; no training
+python -m benchmarks.sparsity oneshot --images 1000
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import edgewise as ew
+
+from .nets import load
+from .pruning import top1
+from .pruning_nets import training
+
+__all__ = ["main"]
+
+SAMPLES = 512
+
+
+def oneshot(images: int) -> None:
+    """Accuracy with half of all weights zero, by criterion, without training."""
+    data = {"calibration": training(SAMPLES)}
+    for name in ("resnet20", "resnet56"):
+        net = load(name)
+        model = ew.load(net.module, net.example)
+        whole = top1(model, net, images)
+        print(f"{name} whole: {whole:.2%} of {images}", flush=True)
+        for pattern in ("", "2:4"):
+            for criterion, reconstruct in (
+                ("random", False), ("magnitude", False), ("wanda", False), ("wanda", True),
+                ("sparsegpt", True),
+            ):  # fmt: skip
+                step = ew.Sparsify(
+                    0.5, criterion, pattern=pattern, samples=SAMPLES, reconstruct=reconstruct
+                )
+                start = time.perf_counter()
+                small = step(model, data)
+                seconds = time.perf_counter() - start
+                found = top1(small, net, images)
+                print(
+                    f"{name} {pattern or '50 %'} {criterion}{' solved' * reconstruct}: "
+                    f"{found:.2%} ({100 * (found - whole):+.2f}), {seconds:.0f} s to make",
+                    flush=True,
+                )
+
+
+COMMANDS = {"oneshot": oneshot}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("command", choices=COMMANDS)
+    parser.add_argument("--images", type=int, default=10_000, help="of the test set")
+    arguments = parser.parse_args()
+    COMMANDS[arguments.command](arguments.images)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""The command that makes weights zero."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from .app import Answer, command, working
+from .options import DataOptions, ModelOptions, PixelOptions, output_file, shares
+
+__all__ = ["sparsify"]
+
+
+@command
+def sparsify(
+    model: ModelOptions,
+    data: DataOptions,
+    pixels: PixelOptions,
+    output: Annotated[
+        Path, Option("--output", "-o", metavar="OUT.pt2", help="Where the sparse model goes.")
+    ],
+    amount: Annotated[
+        list[str] | None,
+        Option(
+            metavar="SHARE|LAYER=SHARE",
+            help="What becomes zero, in [0, 1), of all weights or of one layer's; repeatable. "
+            "Default: 0.5.",
+        ),
+    ] = None,
+    criterion: Annotated[
+        str,
+        Option(metavar="NAME", help="magnitude, snip, taylor, wanda, sparsegpt or random."),
+    ] = "magnitude",
+    allocation: Annotated[
+        str, Option(help="Between layers: layer (the same of each), global, erdos-renyi or lamp.")
+    ] = "layer",
+    pattern: Annotated[
+        str, Option(metavar="N:M|RxC", help="2:4 of neighbouring inputs stay; or blocks of 4x1.")
+    ] = "",
+    keep: Annotated[
+        list[str] | None,
+        Option(metavar="LAYER", help="A layer to leave whole, or a pattern; repeatable."),
+    ] = None,
+    samples: Annotated[int, Option(metavar="N", help="The most samples to look at.")] = 512,
+    reconstruct: Annotated[
+        bool, Option("--reconstruct", help="Solve what is left anew, on the data.")
+    ] = False,
+) -> Answer:
+    """Make the weights zero that matter least.
+
+    The model keeps its shape; its file shrinks once it is compressed.
+    """
+    from .. import Sparsify
+    from ..reporting import terminal
+    from ..reporting.written import Written
+
+    output_file(output, model.model)
+    step = Sparsify(
+        shares(amount, 0.5), criterion, allocation, pattern, tuple(keep or ()), samples,
+        reconstruct,
+    )  # fmt: skip
+    whole = model.open(pixels)
+    given = data.open(whole.signature, pixels, samples)
+    with working("making weights zero"):
+        small = step(whole, given, show=lambda plan: print(plan, file=sys.stderr))
+    small.save(output)
+    made = Written.model(output, small.lineage)
+    return Answer(made, lambda: terminal.written(made))
