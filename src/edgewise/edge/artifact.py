@@ -142,7 +142,7 @@ class Artifact:
         check_inputs(inputs, self.signature)
         n = len(inputs[0])
         chunks = [
-            self._run_batch(runner, tuple(array[at : at + self.batch] for array in inputs))
+            self.run_batch(runner, tuple(array[at : at + self.batch] for array in inputs))
             for at in range(0, n, self.batch)
         ]
         outputs = tuple(np.concatenate(parts) for parts in zip(*chunks, strict=True))
@@ -155,7 +155,8 @@ class Artifact:
             for array, spec in zip(inputs, self.signature.inputs, strict=True)
         )
 
-    def _run_batch(self, runner: Runner, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    def run_batch(self, runner: Runner, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        """Run at most `batch` samples, which must fit the signature, through an opened file."""
         n = len(inputs[0])
         if n < self.batch:
             inputs = tuple(

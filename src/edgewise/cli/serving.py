@@ -1,0 +1,72 @@
+"""The command that serves models: serve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from .app import Answer, command
+
+__all__ = ["serve"]
+
+
+@command
+def serve(
+    root: Annotated[
+        Path, Argument(metavar="ARTIFACT|DIR", help="An artifact, or a folder of them.")
+    ],
+    host: Annotated[
+        str, Option(help="Address to listen on; another than this device's own needs --token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, Option(min=0, max=65535, help="Port of HTTP; 0 takes a free one.")] = 8000,
+    grpc_port: Annotated[
+        int | None, Option(min=0, max=65535, help="Port of gRPC, too; 0 takes a free one.")
+    ] = None,
+    socket: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="Unix socket for your programs on this device: faster."),
+    ] = None,
+    admin: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="Unix socket for administration: load and unload models."),
+    ] = None,
+    token: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="File with the token that clients on the network must show."),
+    ] = None,
+    certificate: Annotated[Path | None, Option(metavar="PEM", help="Certificate, for TLS.")] = None,
+    key: Annotated[Path | None, Option(metavar="PEM", help="Its private key.")] = None,
+    threads: Annotated[
+        int | None, Option(min=1, help="Threads of the runtime; by default all processors.")
+    ] = None,
+    instances: Annotated[
+        int, Option(min=1, help="Inferences of one model that may run at the same time.")
+    ] = 1,
+    waiting: Annotated[
+        int, Option(min=0, help="Requests that may wait for a model; one more is refused: 429.")
+    ] = 16,
+    max_samples: Annotated[int, Option(min=1, help="Samples in one request.")] = 64,
+    max_bytes: Annotated[int, Option(min=1024, help="Bytes in one request.")] = 16 << 20,
+) -> Answer:
+    """Serve models over HTTP and gRPC, until interrupted.
+
+    It speaks the Open Inference Protocol v2. Inputs are never written or logged. SIGHUP looks for
+    new versions.
+    """
+    from ..edge.serving.limits import Limits
+    from ..edge.serving.server import Listen, Server
+
+    listen = Listen(host, port, grpc_port, socket, admin, token, certificate, key)
+    limits = Limits(body_bytes=max_bytes, samples=max_samples, waiting=waiting)
+    server = Server(root, listen, limits, threads=threads, instances=instances, started=_announce)
+    server.run()
+    return Answer({"stopped": True}, lambda: "stopped")
+
+
+def _announce(server) -> None:
+    import sys
+
+    for line in server.addresses():
+        print(line, file=sys.stderr, flush=True)

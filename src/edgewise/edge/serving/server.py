@@ -1,0 +1,222 @@
+"""The server: sockets, the event loop, and what starts and ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...errors import EdgewiseError, InputError, MissingExtra
+from .admin import Administration
+from .app import Application
+from .limits import Limits
+from .models import Models
+
+if TYPE_CHECKING:
+    import ssl
+
+    from .listener import Listener
+
+__all__ = ["Listen", "Server"]
+
+SWEEP_SECONDS = 1.0
+DRAIN_SECONDS = 10.0
+TOKEN_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Listen:
+    """Where the server listens, and to whom.
+
+    Attributes:
+        host, port: of HTTP; port 0 takes a free one, None none.
+        grpc_port: of gRPC; None for none.
+        socket: a Unix socket for this user's programs on the same device.
+        admin: a Unix socket for administration; None for none.
+        token: a file with the token that clients over the network must show.
+        certificate, key: PEM files, for TLS.
+    """
+
+    host: str = "127.0.0.1"
+    port: int | None = 8000
+    grpc_port: int | None = None
+    socket: Path | None = None
+    admin: Path | None = None
+    token: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+class Server:
+    """Serves what lies under a path.
+
+    Args:
+        root: an artifact, or a folder of them (see `repository`).
+        listen: where.
+        limits: for clients.
+        threads: of the runtime, for each instance; by default all processors.
+        instances: how many inferences of one model may run at the same time.
+        started: called once it serves, with the server.
+
+    Attributes:
+        port, grpc_port: that it listens on, once started.
+
+    Raises:
+        InputError: an address that others can reach and no token, or files that cannot be read.
+        MissingExtra: the packages for serving are not installed.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        listen: Listen | None = None,
+        limits: Limits | None = None,
+        *,
+        threads: int | None = None,
+        instances: int = 1,
+        started: Callable[[Server], None] | None = None,
+    ):
+        self.listen, self.limits = listen or Listen(), limits or Limits()
+        self.port: int | None = None
+        self.grpc_port: int | None = None
+        self._root, self._started = Path(root), started
+        self._options = {"threads": threads, "instances": instances}
+        self._token = _token(self.listen)
+        self._tls = _tls(self.listen)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self) -> None:
+        """Serve until `stop`, SIGINT or SIGTERM; SIGHUP looks for new versions.
+
+        Raises:
+            EdgewiseError: a model that cannot be served, an address that cannot be taken.
+        """
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(self._serve())
+
+    def stop(self) -> None:
+        """End, from any thread: no new requests are taken, those taken are answered."""
+        self._loop.call_soon_threadsafe(self._stopping.set)
+
+    def addresses(self) -> list[str]:
+        """Where clients reach it."""
+        listen, scheme = self.listen, "https" if self._tls else "http"
+        rows = (
+            (self.port, f"{scheme}://{listen.host}:{self.port}"),
+            (self.grpc_port, f"grpc://{listen.host}:{self.grpc_port}"),
+            (listen.socket, f"unix:{listen.socket}"),
+            (listen.admin, f"unix:{listen.admin} (administration)"),
+        )
+        return [text for given, text in rows if given is not None]
+
+    async def _serve(self) -> None:
+        from .listener import Listener
+
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        models = Models(self._root, self.limits, **self._options)
+        await models.load_all()
+        listener = Listener(self.limits)
+        try:
+            await self._open(listener, models)
+            self._catch_signals(models)
+            if self._started is not None:
+                self._started(self)
+            while not self._stopping.is_set():
+                listener.sweep()
+                models.expire()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), SWEEP_SECONDS)
+        finally:
+            models.ready = False
+            await listener.close(DRAIN_SECONDS)
+            models.close()
+
+    async def _open(self, listener: Listener, models: Models) -> None:
+        listen = self.listen
+        network = Application(models, self.limits, self._token)
+        local = Application(models, self.limits)
+        if listen.port is not None:
+            self.port = await listener.tcp(network, listen.host, listen.port, self._tls)
+        if listen.socket is not None:
+            await listener.unix(local, listen.socket)
+        if listen.admin is not None:
+            await listener.unix(Administration(models, local), listen.admin)
+
+    def _catch_signals(self, models: Models) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._loop.add_signal_handler(number, self._stopping.set)
+        self._loop.add_signal_handler(signal.SIGHUP, self._reload, models)
+
+    def _reload(self, models: Models) -> None:
+        async def reload() -> None:
+            try:
+                await models.load_all()
+            except EdgewiseError as error:
+                print(f"not changed: {error}", file=sys.stderr, flush=True)
+
+        self._reloading = self._loop.create_task(reload())
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import httptools  # noqa: F401
+        import uvicorn  # noqa: F401
+        import uvloop
+    except ImportError:
+        raise MissingExtra("the server", "serve") from None
+    return uvloop.new_event_loop
+
+
+def _token(listen: Listen) -> bytes | None:
+    if listen.token is None:
+        if listen.port is not None and not _loopback(listen.host):
+            raise InputError(
+                f"others can reach {listen.host}: give a file with the token that they must show "
+                "(--token), or listen on 127.0.0.1"
+            )
+        return None
+    try:
+        token = listen.token.read_bytes().strip()
+    except OSError as error:
+        raise InputError(f"{listen.token} cannot be read: {error.strerror}") from None
+    if len(token) < TOKEN_BYTES or not token.isascii() or b"\n" in token:
+        raise InputError(
+            f"{listen.token} has no token: expected one line of at least {TOKEN_BYTES} characters "
+            "(python -c 'import secrets; print(secrets.token_urlsafe())')"
+        )
+    return token
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _tls(listen: Listen) -> ssl.SSLContext | None:
+    if listen.certificate is None and listen.key is None:
+        return None
+    if listen.certificate is None or listen.key is None:
+        raise InputError("TLS takes a certificate and its key: give both")
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(listen.certificate, listen.key)
+    except (OSError, ssl.SSLError) as error:
+        raise InputError(
+            f"{listen.certificate} and {listen.key} are no certificate and key for TLS: {error}"
+        ) from None
+    return context
