@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING
 # name -> module that has it
 _HOMES = {
     "Artifact": "edge.artifact",
+    "Bundle": "edge.bundle",
     "Data": "data",
     "Dequantize": "compress.dequantize",
+    "Distill": "train.distill",
     "EdgewiseError": "errors",
     "Equalize": "compress.equalize",
+    "Finetune": "train.finetune",
     "Ladder": "compress.ladder",
     "Measurement": "record",
     "Model": "model",
@@ -29,6 +32,7 @@ _HOMES = {
     "RoundWeights": "compress.round_weights",
     "Sparsify": "compress.sparsify",
     "allocate": "compress.allocate",
+    "bundle": "bundling",
     "capabilities": "lowering.capabilities",
     "compare": "measuring",
     "explain": "explaining",
@@ -37,15 +41,19 @@ _HOMES = {
     "load_data": "data",
     "lower": "lowering",
     "measure": "measuring",
+    "open_bundle": "edge.bundle",
     "report": "reporting",
 }
 
 __all__ = [
     "Artifact",
+    "Bundle",
     "Data",
     "Dequantize",
+    "Distill",
     "EdgewiseError",
     "Equalize",
+    "Finetune",
     "Ladder",
     "Measurement",
     "Model",
@@ -55,6 +63,7 @@ __all__ = [
     "RoundWeights",
     "Sparsify",
     "allocate",
+    "bundle",
     "capabilities",
     "compare",
     "explain",
@@ -63,6 +72,7 @@ __all__ = [
     "load_data",
     "lower",
     "measure",
+    "open_bundle",
     "report",
 ]
 
@@ -76,7 +86,9 @@ if TYPE_CHECKING:
     from .compress.round_weights import RoundWeights
     from .compress.sparsify import Sparsify
     from .data import Data, load_data
+    from .bundling import bundle
     from .edge.artifact import Artifact
+    from .edge.bundle import Bundle, open_bundle
     from .errors import EdgewiseError
     from .explaining import explain
     from .inspection import inspect
@@ -88,6 +100,8 @@ if TYPE_CHECKING:
     from .record import Measurement
     from .reporting import report
     from .step import Recipe
+    from .train.finetune import Finetune
+    from .train.distill import Distill
 
 
 def __getattr__(name: str):

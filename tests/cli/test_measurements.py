@@ -148,3 +148,13 @@ def test_doctor_says_what_works(states, code, run, monkeypatch):
     found = run("doctor", "--json").json
     assert [p["state"] for p in found["runtimes"]] == states
     assert found["machine"]["cores"] == os.cpu_count()
+
+
+def test_explain_says_where_the_time_goes(folder, run):
+    done = run("explain", "int8.onnx", "--runs", 3, "--json")
+    assert done.code == 0, done.err
+    assert {"operators", "findings", "latency_ms", "runtime", "version"} <= set(done.json)
+    assert "QLinearConv" in {o["kind"] for o in done.json["operators"]}
+    done = run("explain", "int8.onnx", "--runs", 3, "--operators", 2)
+    assert "QLinearConv" in done.out and "more" in done.out and "an inference takes" in done.out
+    assert run("explain", "floats.npz").code == 2

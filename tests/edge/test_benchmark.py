@@ -153,10 +153,10 @@ def test_batches_of_real_inputs_are_laid_out_as_the_file_has_them(tmp_path):
         "litert", tmp_path / "x.tflite", {}, Signature((spec,), (spec,)), {"x": "NHWC"}, batch=4
     )
     x = np.arange(10 * 12, dtype=np.float32).reshape(10, 3, 2, 2)
-    (feeds,) = benchmark._feeds(artifact, (x,), seed=0)
+    (feeds,) = benchmark.feeds(artifact, (x,), seed=0)
     assert feeds.shape == (2, 4, 2, 2, 3)
     assert np.array_equal(feeds.reshape(8, 2, 2, 3), x[:8].transpose(0, 2, 3, 1))
-    (feeds,) = benchmark._feeds(artifact, (x[:3],), seed=0)
+    (feeds,) = benchmark.feeds(artifact, (x[:3],), seed=0)
     assert np.array_equal(feeds[0], x[[0, 1, 2, 0]].transpose(0, 2, 3, 1))
 
 
@@ -171,11 +171,11 @@ def test_random_inputs_keep_to_range_and_dtype(dtype, bounds, seed):
         low_high = None
     spec = TensorSpec("x", (None, 5), dtype, range=low_high)
     artifact = Artifact("onnxruntime", Path("x.onnx"), {}, Signature((spec,), ()), batch=2)
-    (feeds,) = benchmark._feeds(artifact, None, seed)
+    (feeds,) = benchmark.feeds(artifact, None, seed)
     assert (feeds.shape, feeds.dtype) == ((benchmark.FEEDS, 2, 5), np.dtype(dtype))
     if low_high:
         assert low_high[0] <= feeds.min() <= feeds.max() <= low_high[1]
-    assert np.array_equal(feeds, benchmark._feeds(artifact, None, seed)[0])
+    assert np.array_equal(feeds, benchmark.feeds(artifact, None, seed)[0])
 
 
 def test_inputs_that_do_not_fit_and_files_that_are_none(tiny, tmp_path):

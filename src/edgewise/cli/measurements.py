@@ -1,4 +1,4 @@
-"""Commands about figures: measure, report."""
+"""Commands about figures: measure, explain, report."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from .app import Answer, command, progress
+from .app import Answer, command, progress, working
 from .options import DataOptions, PixelOptions, SubjectOptions, output_file
 
-__all__ = ["measure", "report"]
+__all__ = ["explain", "measure", "report"]
 
 
 @command
@@ -59,6 +59,33 @@ def measure(
         save(made, output)
     single = len(found.measurements) == 1
     return Answer(found.measurements[0] if single else found, lambda: terminal.report(made))
+
+
+@command
+def explain(
+    artifact: Annotated[
+        Path,
+        Argument(metavar="ARTIFACT", help="Any .onnx, .tflite, .pte or .xml file, of any tool."),
+    ],
+    runs: Annotated[int, Option(metavar="N", help="Inferences to profile.")] = 50,
+    threads: Annotated[
+        int, Option(metavar="N", help="Of the runtime; one tells most about the kernels.")
+    ] = 1,
+    operators: Annotated[
+        int, Option(metavar="N", min=1, help="So many of them are shown, the dearest.")
+    ] = 15,
+) -> Answer:
+    """Where the time goes, and what to change.
+
+    Each operator is timed by the runtime's own profiler, in a process of its own. Named are those
+    that did not fuse, run in float in a quantized file, or fell off the fast path.
+    """
+    from .. import explain
+    from ..reporting import terminal
+
+    with working("profiling"):
+        found = explain(artifact, runs=runs, threads=threads)
+    return Answer(found, lambda: terminal.explanation(found, operators))
 
 
 @command

@@ -29,7 +29,7 @@ from .artifact import Artifact, check_inputs
 from .place import HERE, Place, signature_from
 from .worker import Worker
 
-__all__ = ["Ratio", "Timing", "benchmark", "compare", "percentiles"]
+__all__ = ["Ratio", "Timing", "benchmark", "compare", "feeds", "percentiles"]
 
 SITTINGS = 5  # processes that each file is opened in, one after the other
 BLOCK = 20  # timed runs at a stretch
@@ -160,7 +160,7 @@ def benchmark(
                     command = place.command(file.runtime)
                     worker = Worker(file.runtime, str(file.path), timeout=timeout, command=command)
                     seat = Seat(stack.enter_context(worker), file, threads, place)
-                    seat.prepare(_feeds(seat.artifact, own, seed), Path(folder), warmup)
+                    seat.prepare(feeds(seat.artifact, own, seed), Path(folder), warmup)
                     seats[-1].append(seat)
                 for turn in range(rounds):
                     for k in rng.permutation(len(files)):
@@ -267,19 +267,21 @@ def compare(a: Timing, b: Timing, *, seed: int = 0) -> Ratio:
     return Ratio(float(np.median(ratios)), (float(low), float(high)), ratios.size)
 
 
-def _feeds(
-    artifact: Artifact, inputs: tuple[np.ndarray, ...] | None, seed: int
-) -> list[np.ndarray]:
-    """Arrays of shape (feeds, *input as the file has it), one an input."""
+def feeds(artifact: Artifact, inputs: tuple[np.ndarray, ...] | None, seed: int) -> list[np.ndarray]:
+    """Arrays of shape (feeds, *input as the file has it), one an input; random without inputs.
+
+    Raises:
+        DataError: inputs that do not fit the signature.
+    """
     signature, batch = artifact.signature, artifact.batch
     if inputs is None:
-        inputs = _random(signature, _feed_count(signature, batch) * batch, seed)
+        inputs = random_inputs(signature, _feed_count(signature, batch) * batch, seed)
     else:
         inputs = tuple(np.asarray(array) for array in inputs)
         check_inputs(inputs, signature)
     have = len(inputs[0])
-    feeds = min(_feed_count(signature, batch), max(1, have // batch))
-    rows = (np.arange(feeds * batch) % have).reshape(feeds, batch)
+    count = min(_feed_count(signature, batch), max(1, have // batch))
+    rows = (np.arange(count * batch) % have).reshape(count, batch)
     chunks = [artifact.to_file(tuple(array[chosen] for array in inputs)) for chosen in rows]
     return [np.stack(arrays) for arrays in zip(*chunks, strict=True)]
 
@@ -289,7 +291,8 @@ def _feed_count(signature: Signature, batch: int) -> int:
     return max(1, min(FEEDS, FEED_BYTES // (batch * sum(sizes))))
 
 
-def _random(signature: Signature, samples: int, seed: int) -> tuple[np.ndarray, ...]:
+def random_inputs(signature: Signature, samples: int, seed: int = 0) -> tuple[np.ndarray, ...]:
+    """Arrays that fit the signature, within the ranges that it gives."""
     rng = np.random.default_rng(seed)
     return tuple(_random_array(spec, samples, rng) for spec in signature.inputs)
 

@@ -11,6 +11,7 @@ stdin and stdout, so that the same protocol works on this machine and over ssh:
     {"feed": "inputs.npz"}                     -> {"bytes"}
     {"warm": 0.3}                              -> {"ns": [...]}: for that many seconds
     {"run": 20, "skip": 5}                     -> {"ns": [...], "peak_bytes"}: 20 after 5 uncounted
+    {"profile": 20}                            -> {"operators": [...]}: of 20, by its own profiler
     {"infer": [array, ...]}                    -> {"outputs": [array, ...]}, as `edgewise.edge.wire`
     {"describe": "litert"}                     -> {"machine", "versions"}
     {"state": null}                            -> clock, temperature ... as they are now
@@ -46,7 +47,7 @@ import numpy as np
 
 from .. import errors
 from ..errors import EdgewiseError, RuntimeFailure
-from . import machine, runners
+from . import machine, profilers, runners
 from .wire import pack, unpack
 
 __all__ = ["Worker"]
@@ -62,6 +63,7 @@ DOING = {
     "feed": "taking inputs for {}",
     "warm": "running {}",
     "run": "running {}",
+    "profile": "profiling {}",
     "infer": "running {}",
     "describe": "describing its machine",
     "state": "reading its machine's sensors",
@@ -212,6 +214,7 @@ class Session:
     def __init__(self) -> None:
         self.runtime = "the runtime"
         self.path: Path | None = None
+        self.threads = 1
         self.runner: runners.Runner | None = None
         self.feeds: Iterator[tuple[np.ndarray, ...]] = iter(())
 
@@ -219,7 +222,7 @@ class Session:
         """Do what the message's first key says."""
         verbs = (
             *(self.probe, self.open, self.feed, self.warm, self.run),
-            *(self.infer, self.describe, self.state, self.digest),
+            *(self.profile, self.infer, self.describe, self.state, self.digest),
         )
         (verb, argument), *options = message.items()
         return {v.__name__: v for v in verbs}[verb](argument, **dict(options))
@@ -232,7 +235,7 @@ class Session:
     def open(self, path: str, threads: int | None) -> dict[str, Any]:
         """Open the file, timing that alone: the runtime is imported before."""
         self.path, self.runtime = Path(path), runners.runtime_of(path)
-        threads = threads or os.cpu_count() or 1
+        self.threads = threads = threads or os.cpu_count() or 1
         runners.probe(self.runtime)
         gc.collect()
         gc.freeze()
@@ -270,6 +273,11 @@ class Session:
         ns = self._time(count)
         settle()
         return {"ns": ns, "peak_bytes": peak_bytes()}
+
+    def profile(self, runs: int) -> dict[str, Any]:
+        """What each operator takes, by the runtime's own profiler."""
+        found = profilers.profile(self.runtime, self.path, self.threads, self.feeds, runs)
+        return {"operators": [asdict(operator) for operator in found]}
 
     def infer(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """Run once and give what comes out."""

@@ -13,17 +13,22 @@ from rich.text import Text
 
 from ..record import Agreement
 from .columns import CONDITIONS, FIGURES, filled
-from .figures import bytes_text, count_text, machine_facts, percent_text
+from .figures import bytes_text, count_text, machine_facts, ms_text, percent_text
 from .findings import conditions, findings
 from .report import Report
 from .written import Written
 
 if TYPE_CHECKING:
     from ..edge.doctor import Probe
+    from ..explaining import Explanation
+    from ..explaining.findings import Finding
     from ..inspection import Inspection
 
-__all__ = ["agreement_text", "console", "examination", "inspection", "report", "written"]
+__all__ = [
+    "agreement_text", "console", "examination", "explanation", "inspection", "report", "written",
+]  # fmt: skip
 
+NAME = 48  # characters of an operator's name
 PIPED_WIDTH = 160  # columns where the output is no terminal, which has no width
 
 SOURCES = {"data": "of the data", "model": "that the model carries", "random": "of random numbers"}
@@ -140,6 +145,40 @@ def _figures(found: Report, *, intervals: bool) -> Table:
         cells = (c.text(row) or "–" for c in columns)
         rows.add_row(*(_plain(c if intervals else c.partition(" (")[0]) for c in cells))
     return rows
+
+
+def explanation(found: Explanation, most: int) -> RenderableType:
+    """The `most` dearest operators, the rest in one line, and what to change."""
+    dearest = sorted(found.operators, key=lambda o: -o.us)
+    rows = _table("operator", "kind", "kernel", "µs>", "share>", "")
+    for row in dearest[:most]:
+        off = "off the fast path" if row.fallback else ""
+        cells = (_short(row.layer) or "–", row.kind, row.kernel, f"{row.us:.1f}", f"{row.share:.1%}", off)
+        rows.add_row(*map(_plain, cells))
+    if rest := dearest[most:]:
+        us, share = sum(o.us for o in rest), sum(o.share for o in rest)
+        rows.add_row(f"{len(rest)} more", "", "", f"{us:.1f}", f"{share:.1%}", "")
+    whole = (
+        f"{found.runtime} {found.version}: an inference takes {ms_text(found.latency_ms)} with "
+        f"{found.threads} thread{'s' * (found.threads > 1)}; its operators, profiled, "
+        f"{ms_text(sum(o.us for o in found.operators) / 1000)}"
+    )
+    return Group(rows, Text(), _plain(whole), *map(_found, found.findings))
+
+
+def _short(name: str) -> str:
+    """The end of a long name: converters put whole paths of modules into one."""
+    return name if len(name) <= NAME else f"…{name[1 - NAME :]}"
+
+
+def _found(row: Finding) -> RenderableType:
+    """One finding: what it costs, what it is, where, what to change."""
+    more = len(row.layers) - 3
+    where = ", ".join(map(_short, row.layers[:3])) + (f" and {more} more" if more > 0 else "")
+    lines = [f"{row.share:.0%} of the time: {row.what}", f"  change: {row.change}"]
+    if where:
+        lines.insert(1, f"  at: {where}")
+    return Group(Text(), _plain("\n".join(lines)))
 
 
 def agreement_text(found: Agreement) -> str:

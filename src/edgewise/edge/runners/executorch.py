@@ -64,8 +64,8 @@ def probe() -> str:
     return version("executorch")
 
 
-def open(path: Path, threads: int) -> Runner:
-    """Open a file for running on `threads` threads.
+def open(path: Path, threads: int, *, traced: bool = False) -> Runner:
+    """Open a file for running on `threads` threads, `traced` operator by operator.
 
     Raises:
         MissingExtra: ExecuTorch is not installed.
@@ -79,7 +79,7 @@ def open(path: Path, threads: int) -> Runner:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from None
     if start[IDENTIFIER_AT] != IDENTIFIER:
         raise ModelError(f"{path} is not an ExecuTorch file: it does not begin as a .pte file does")
-    return Runner(path, threads)
+    return Runner(path, threads, traced)
 
 
 class Runner:
@@ -90,9 +90,10 @@ class Runner:
         version: of ExecuTorch.
     """
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, traced: bool = False) -> None:
         self.version = probe()
         self._path = path
+        self._traced = traced
         self._threads = threads
         self._program: Any = None
         self._method: Any = None
@@ -117,6 +118,10 @@ class Runner:
             raise RuntimeFailure(f"ExecuTorch failed to run {self._path}: {error}") from None
         return tuple(output.numpy() for output in outputs)
 
+    def dump(self, path: Path) -> None:
+        """Write the trace of all runs so far, an ETDump; the file was opened `traced`."""
+        self._program.write_etdump_result_to_file(str(path))
+
     def release(self) -> None:
         """Let go of the method, before the threads that it works with end."""
         self._method = self._program = None
@@ -127,7 +132,9 @@ class Runner:
 
         def load() -> None:
             self._program = lib._load_program(
-                str(self._path), program_verification=lib.Verification.InternalConsistency
+                str(self._path),
+                enable_etdump=self._traced,
+                program_verification=lib.Verification.InternalConsistency,
             )
             self._method = self._program.load_method(METHOD)
 

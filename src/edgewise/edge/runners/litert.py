@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import numpy as np
 from ...errors import MissingExtra, ModelError, RuntimeFailure
 from ...record import Signature, TensorSpec
 
-__all__ = ["open", "probe", "sdk"]
+__all__ = ["library", "open", "probe", "sdk"]
 
 IDENTIFIER = b"TFL3"
 IDENTIFIER_AT = slice(4, 8)
@@ -47,6 +49,11 @@ def probe() -> str:
     return version("ai-edge-litert")
 
 
+def library() -> Path:
+    """The shared library of the package, with LiteRT's C interface."""
+    return Path(sys.modules[sdk().__module__].__file__).with_name("libLiteRt.so")
+
+
 def open(path: Path, threads: int) -> Runner:
     """Open a file for running on `threads` threads.
 
@@ -70,6 +77,15 @@ def open(path: Path, threads: int) -> Runner:
     except (ValueError, RuntimeError, MemoryError) as error:
         raise ModelError(f"LiteRT cannot open {path}: {_reason(error)}") from None
     return Runner(opened, path)
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator of a file: its kind, the name of its first output, and dtypes of its inputs."""
+
+    kind: str
+    output: str
+    inputs: tuple[str, ...]
 
 
 class Runner:
@@ -100,6 +116,19 @@ class Runner:
         except (RuntimeError, ValueError) as error:
             raise RuntimeFailure(f"LiteRT failed to run {self._path}: {_reason(error)}") from None
         return tuple(self._interpreter.get_tensor(index) for index in self._outputs)
+
+    def operators(self) -> list[Operator]:
+        """The operators of the file, those that a delegate takes among them."""
+        names = {d["index"]: d["name"] for d in self._interpreter.get_tensor_details()}
+        return [
+            Operator(
+                kind=found["op_name"],
+                output=names.get(found["outputs"][0], "") if len(found["outputs"]) else "",
+                inputs=tuple(np.dtype(t).name for t in found["operand_types"]),
+            )
+            for found in self._interpreter._get_ops_details()
+            if found["op_name"] != "DELEGATE"
+        ]
 
 
 def _names(interpreter: Any) -> dict[int, str]:

@@ -14,7 +14,7 @@ import numpy as np
 from ...errors import MissingExtra, ModelError, RuntimeFailure
 from ...record import Signature, TensorSpec
 
-__all__ = ["open", "options", "probe", "saturates", "sdk"]
+__all__ = ["open", "options", "probe", "saturates", "sdk", "session"]
 
 WARNINGS_OFF = 3  # only errors and what is fatal are printed
 
@@ -68,12 +68,19 @@ def open(path: Path, threads: int) -> Runner:
         MissingExtra: onnxruntime is not installed.
         ModelError: ONNX Runtime cannot read the file.
     """
-    ort = sdk()
+    return Runner(session(path, options(threads)), path)
+
+
+def session(path: Path, chosen: Any) -> Any:
+    """An inference session with these options.
+
+    Raises:
+        ModelError: ONNX Runtime cannot read the file.
+    """
     try:
-        session = ort.InferenceSession(path, options(threads), providers=["CPUExecutionProvider"])
+        return sdk().InferenceSession(path, chosen, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no common base
         raise ModelError(f"ONNX Runtime cannot open {path}: {_reason(error)}") from None
-    return Runner(session, path)
 
 
 def options(threads: int) -> Any:

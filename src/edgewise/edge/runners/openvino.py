@@ -52,8 +52,8 @@ def probe() -> str:
     return sdk().get_version().partition("-")[0]
 
 
-def open(path: Path, threads: int) -> Runner:
-    """Open an IR file for running on `threads` threads.
+def open(path: Path, threads: int, *, counting: bool = False) -> Runner:
+    """Open an IR file for running on `threads` threads, `counting` what each operator takes.
 
     Raises:
         MissingExtra: openvino is not installed.
@@ -68,7 +68,7 @@ def open(path: Path, threads: int) -> Runner:
                     f"{path} is not OpenVINO IR: give the .xml that `edgewise lower` wrote"
                 )
         model = core.read_model(path)
-        compiled = core.compile_model(model, "CPU", settings(threads))
+        compiled = core.compile_model(model, "CPU", settings(threads) | {"PERF_COUNT": counting})
     except (OSError, RuntimeError) as error:
         raise ModelError(
             f"OpenVINO cannot open {path} ({reason(error)}): lower the model again, and keep its "
@@ -124,6 +124,10 @@ class Runner:
         except RuntimeError as error:
             raise RuntimeFailure(f"OpenVINO failed to run {self._path}: {reason(error)}") from None
         return tuple(results[i].copy() for i in range(len(self.signature.outputs)))
+
+    def counters(self) -> list[Any]:
+        """What each operator of the last inference took; the file was opened with `counting`."""
+        return self._request.get_profiling_info()
 
 
 def _specs(ports: Sequence[Any]) -> tuple[TensorSpec, ...]:
