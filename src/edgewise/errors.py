@@ -5,6 +5,7 @@
     │   ├── ModelError          a model, model file or artifact that cannot be used
     │   └── DataError           data that cannot be read or do not fit the model
     ├── MissingExtra            an optional dependency that is not installed
+    ├── DeviceError             a device that cannot be reached, made or prepared
     ├── RuntimeFailure          a runtime that crashed, hung or failed while running a file
     ├── UnsupportedOperator     an operator that a runtime (or a step) cannot take
     ├── StepError               a step whose `requires` or `ensures` does not hold
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 __all__ = [
     "DataError",
+    "DeviceError",
     "Disagreement",
     "EdgewiseError",
     "InputError",
@@ -51,6 +53,10 @@ class MissingExtra(EdgewiseError):
     def __init__(self, what: str, extra: str):
         super().__init__(f"{what} is not installed: run  pip install 'edgewise[{extra}]'")
         self.extra = extra
+
+
+class DeviceError(EdgewiseError):
+    """A device that cannot be reached, made or prepared; says what it lacks."""
 
 
 class RuntimeFailure(EdgewiseError):

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .data import Split, load_data
+from .devices import connect
+from .devices.opened import Opened
 from .edge import benchmark, machine
 from .edge.artifact import Artifact
 from .edge.benchmark import Progress, Timing
+from .edge.place import HERE, Place
 from .errors import InputError
 from .metric import Metric, Score, Tally, get_metric, paired_drop
 from .record import Difference, Measurement
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Comparison", "compare", "measure"]
 
 BATCH = 64  # samples that are judged at a time
+TIMEOUT = 300.0  # seconds to open a file, or for one inference: some devices are slow
 BY_SAMPLE = ("accuracy", "top5")  # metrics of one right or wrong for each sample
 
 
@@ -62,11 +67,15 @@ def measure(
         metric: as `edgewise.metric.get_metric` takes it.
         runs: inferences to time; a p90 takes 64 and a p99 662 of them.
         threads: of the runtime; by default as many as there are processors.
-        device: where to measure; ``"local"`` is this machine.
+        device: where to measure: ``"local"`` is this machine; others as
+            `edgewise.devices.connect` takes them. There the metric is taken too, and up to 200
+            outputs are compared with those of the same file on this machine. Time on an emulated
+            device means nothing: no latency is given.
         progress: called with the work done and in all, as it goes.
 
     Raises:
         InputError: the subject, the data or an option cannot be used.
+        DeviceError: the device cannot be reached or made.
         MissingExtra: the runtime is not installed.
         RuntimeFailure: the runtime crashed or hung.
     """
@@ -103,13 +112,13 @@ def compare(
     """
     if not subjects:
         raise InputError("nothing to measure: give a Model, an Artifact or a file")
-    if device != "local":
-        raise InputError(f"unknown device '{device}': only 'local', this machine, can be measured")
     against = [None] + [0] * (len(subjects) - 1) if against is None else against
     metric = get_metric(metric)
     names, opened = zip(*map(_open, subjects), strict=True)
     splits = _splits(data, opened)
     artifacts = {k: s for k, s in enumerate(opened) if isinstance(s, Artifact)}
+    if device != HERE.name and len(artifacts) < len(opened):
+        raise InputError(f"a Model does not run on {device}: lower it, and measure the artifact")
     samples = sum(len(split) for split in splits if split)
     total = len(artifacts) * runs + samples
 
@@ -117,25 +126,32 @@ def compare(
         if progress is not None:
             progress(done, total)
 
-    # A runtime first runs in a process of its own, which it may kill, and only then in this one.
-    timings = _time(artifacts, splits, runs, threads, report)
-    done, tallies = total - samples, {}
-    for k, split in enumerate(splits):
-        if split:
-            tallies[k] = metric.tally()
-            for inputs, targets in split.batches(BATCH):
-                tallies[k].update(_run(opened[k], inputs), targets)
-                done += len(inputs[0])
-                report(done)
+    with connect(device) as place, ExitStack() as stack:
+        # A runtime first runs in a process of its own, which it may kill, then in this one.
+        timings = _time(artifacts, splits, runs if place.timed else 1, threads, report, place)
+        there = _there(artifacts, place, threads, stack)
+        runs_of = {k: _runs(subject, there.get(k)) for k, subject in enumerate(opened)}
+        done, tallies = total - samples, {}
+        for k, split in enumerate(splits):
+            if split:
+                tallies[k] = metric.tally()
+                for inputs, targets in split.batches(BATCH):
+                    tallies[k].update(runs_of[k](*inputs), targets)
+                    done += len(inputs[0])
+                    report(done)
+            elif k in there:
+                there[k].run(*benchmark.random_inputs(opened[k].signature, BATCH))
+        conditions = [_conditions(there.get(k), timings.get(k)) for k in range(len(opened))]
+        agreements = {k: o.agreement("data" if splits[k] else "random") for k, o in there.items()}
     scores = {k: tally.compute() for k, tally in tallies.items()}
-    conditions = {"machine": machine.describe(), "versions": machine.versions()}
     measurements = tuple(
         Measurement(
             subject=names[k],
             device=device,
-            **_of_file(subject, timings.get(k)),
+            **_of_file(subject, timings.get(k), place),
             **_of_score(metric, scores.get(k)),
-            **conditions,
+            device_agreement=agreements.get(k),
+            **conditions[k],
         )
         for k, subject in enumerate(opened)
     )
@@ -144,7 +160,7 @@ def compare(
         if other is None
         else Difference(
             to=names[other],
-            **_slower(timings.get(k), timings.get(other)),
+            **(_slower(timings.get(k), timings.get(other)) if place.timed else {}),
             **_worse(metric, tallies, scores, k, other),
         )
         for k, other in enumerate(against)
@@ -181,6 +197,7 @@ def _time(
     runs: int,
     threads: int | None,
     report: Callable[[int], None],
+    place: Place,
 ) -> dict[int, Timing]:
     if not artifacts:
         return {}
@@ -190,26 +207,48 @@ def _time(
         threads=threads,
         inputs=[splits[k] and splits[k].take(benchmark.FEEDS)[0] for k in artifacts],
         progress=lambda done, total: report(len(artifacts) * runs * done // total),
+        place=place,
+        timeout=TIMEOUT,
     )
     return dict(zip(artifacts, timings, strict=True))
 
 
-def _run(subject: Model | Artifact, inputs: tuple[Any, ...]) -> Any:
-    return subject.run(*inputs) if isinstance(subject, Artifact) else subject(*inputs)
+def _there(
+    artifacts: dict[int, Artifact], place: Place, threads: int | None, stack: ExitStack
+) -> dict[int, Opened]:
+    """The artifacts opened on the device; none where that is this machine."""
+    if place is HERE:
+        return {}
+    return {k: stack.enter_context(Opened(a, place, threads)) for k, a in artifacts.items()}
 
 
-def _of_file(subject: Model | Artifact, timing: Timing | None) -> dict[str, Any]:
+def _runs(subject: Model | Artifact, there: Opened | None) -> Callable[..., Any]:
+    if there is not None:
+        return there.run
+    return subject.run if isinstance(subject, Artifact) else subject
+
+
+def _conditions(there: Opened | None, timing: Timing | None) -> dict[str, Any]:
+    """On which machine, how it fared meanwhile, and with which versions."""
+    found = there.machine if there else machine.describe()
+    if timing is not None and any(timing.states):
+        found = {**found, "meanwhile": list(timing.states)}
+    return {"machine": found, "versions": there.versions if there else machine.versions()}
+
+
+def _of_file(subject: Model | Artifact, timing: Timing | None, place: Place) -> dict[str, Any]:
     """The fields of a Measurement that only a file has."""
     if timing is None:
         return {"runtime": "torch"}
-    return {
+    found = {
         "runtime": subject.runtime,
-        "latency_ms": timing.latency,
         "memory_bytes": timing.memory_bytes,
         "size_bytes": subject.size_bytes,
-        "load_ms": timing.load_ms,
         "agreement": subject.agreement,
     }
+    if place.timed:
+        found |= {"latency_ms": timing.latency, "load_ms": timing.load_ms}
+    return found
 
 
 def _of_score(metric: Metric, score: Score | None) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from .errors import InputError
 
 __all__ = [
     "Agreement",
+    "Curves",
+    "Damage",
     "Difference",
     "Event",
     "Latency",
@@ -110,7 +112,9 @@ class Latency:
 class Measurement:
     """One subject's figures with the conditions under which they were measured.
 
-    What was not measured is ``None`` and is left out of the JSON.
+    What was not measured is ``None`` and is left out of the JSON. `agreement` is of the file with
+    the Model that it was made from, `device_agreement` of the file on a device with the same file
+    on the machine that it was sent from.
     """
 
     subject: str
@@ -125,6 +129,7 @@ class Measurement:
     size_bytes: int | None = None
     load_ms: float | None = None
     agreement: Agreement | None = None
+    device_agreement: Agreement | None = None
     machine: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -143,6 +148,8 @@ class Measurement:
         for name in ("memory_bytes", "size_bytes"):
             if (value := getattr(self, name)) is not None:
                 lines.append(f"{name.removesuffix('_bytes')} {value / 1000:,.1f} kB")
+        if (a := self.device_agreement) is not None:
+            lines.append(f"as on this machine {a.top1:.2%} of {a.n} samples")
         return "\n  ".join(lines)
 
 
@@ -161,6 +168,43 @@ class Difference:
     latency_ci95: tuple[float, float] | None = None
     drop: float | None = None
     drop_ci95: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What pruning one group alone does to the outputs.
+
+    Attributes:
+        group: as `Prune` names it.
+        amount: the share of its units that was cut.
+        divergence: mean square of what the first output moved by, over its own variance.
+        changed: share of samples whose largest output is another one.
+        value: the metric, where the samples have targets.
+    """
+
+    group: str
+    amount: float
+    divergence: float
+    changed: float
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class Curves:
+    """How a model bears the pruning of each group by itself.
+
+    Attributes:
+        criterion: by which the units of a group were chosen.
+        n: number of samples.
+        rows: by group in the order of the graph, then by amount.
+        metric, value: of the whole model, where the samples have targets.
+    """
+
+    criterion: str
+    n: int
+    rows: tuple[Damage, ...] = ()
+    metric: str | None = None
+    value: float | None = None
 
 
 def _prune(value: Any) -> Any:

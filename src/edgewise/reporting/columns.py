@@ -106,6 +106,11 @@ FIGURES = (
         "share of samples on which the file and the model that it came from put the same output "
         "first",
     ),
+    Column(
+        "as here", _of("device_agreement.top1", percent_text),
+        "share of samples on which the file puts the same output first on the device and on the "
+        "machine that it was sent from",
+    ),
 )  # fmt: skip
 
 CONDITIONS = (
@@ -124,4 +129,9 @@ CONDITIONS = (
     ),
     Column("most steps", _of("agreement.max_steps", lambda v: f"{v:.2g}"), "the largest, likewise"),
     Column("compared on", _of("agreement.n"), "samples on which file and model were compared"),
+    Column("device", _of("device", lambda d: None if d == "local" else d), number=False),
+    Column(
+        "off by", _of("device_agreement.max_steps", lambda v: f"{v:.2g}"),
+        "largest difference between outputs on the device and here, in quantization steps",
+    ),
 )  # fmt: skip

@@ -72,8 +72,8 @@ def interval_text(ci95: Interval, text=str) -> str:
 
 
 def machine_facts(machine: Mapping[str, Any]) -> dict[str, str]:
-    """What `edgewise.edge.machine.describe` found, as text."""
-    return dict(_fact(name, value) for name, value in machine.items())
+    """What `edgewise.edge.machine.describe` found, as text; without the log of its sensors."""
+    return dict(_fact(name, value) for name, value in machine.items() if name != "meanwhile")
 
 
 UNITS = {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from .columns import name
 from .figures import PROPORTIONS, bytes_text, ms_text, points_text, ratio_text
@@ -11,6 +12,7 @@ from .report import Report, Row
 __all__ = ["conditions", "findings", "label"]
 
 BUSY = 2.0  # processes that want to run, for each core; measuring itself makes less than 1
+UNTHROTTLED = {"0", "0x0"}  # a Raspberry Pi's mask
 
 
 def findings(report: Report) -> tuple[str, ...]:
@@ -58,6 +60,7 @@ def _sentences(report: Report) -> Iterator[str]:
             f"The machine was busy (load average {load:.1f} on {cores} cores): measure again when "
             "it is quiet."
         )
+    yield from _throttled(machine.get("meanwhile", ()))
 
 
 # What is said of a ratio whose 95 % interval is (low, high).
@@ -68,6 +71,16 @@ VERDICTS = {
         low <= 1 <= high
     ),
 }
+
+
+def _throttled(states: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Whether heat or a weak supply slowed the machine down while it was measured."""
+    masks = {s["throttled"] for s in states if "throttled" in s} - UNTHROTTLED
+    limits = {s["limit_mhz"] for s in states if "limit_mhz" in s}
+    if masks or len(limits) > 1:
+        hottest = max((s["temperature_c"] for s in states if "temperature_c" in s), default=None)
+        at = "" if hottest is None else f" at up to {hottest:.0f} °C"
+        yield f"The device throttled its clock{at}: cool it, check its supply, and measure again."
 
 
 def _interval(row: Row) -> tuple[float, float]:
