@@ -19,17 +19,20 @@ _HOMES = {
     "Bundle": "edge.bundle",
     "Data": "data",
     "Dequantize": "compress.dequantize",
-    "Distill": "train.distill",
+    "Distill": "train",
     "EdgewiseError": "errors",
     "Equalize": "compress.equalize",
-    "Finetune": "train.finetune",
+    "Finetune": "train",
     "Ladder": "compress.ladder",
     "Measurement": "record",
     "Model": "model",
+    "Optimizer": "train",
     "Prune": "compress.prune",
     "Quantize": "compress.quantize",
     "Recipe": "step",
     "RoundWeights": "compress.round_weights",
+    "Session": "train",
+    "Training": "train",
     "Sparsify": "compress.sparsify",
     "allocate": "compress.allocate",
     "bundle": "bundling",
@@ -57,11 +60,14 @@ __all__ = [
     "Ladder",
     "Measurement",
     "Model",
+    "Optimizer",
     "Prune",
     "Quantize",
     "Recipe",
     "RoundWeights",
+    "Session",
     "Sparsify",
+    "Training",
     "allocate",
     "bundle",
     "capabilities",
@@ -77,6 +83,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from .bundling import bundle
     from .compress.allocate import allocate
     from .compress.dequantize import Dequantize
     from .compress.equalize import Equalize
@@ -86,7 +93,6 @@ if TYPE_CHECKING:
     from .compress.round_weights import RoundWeights
     from .compress.sparsify import Sparsify
     from .data import Data, load_data
-    from .bundling import bundle
     from .edge.artifact import Artifact
     from .edge.bundle import Bundle, open_bundle
     from .errors import EdgewiseError
@@ -100,8 +106,7 @@ if TYPE_CHECKING:
     from .record import Measurement
     from .reporting import report
     from .step import Recipe
-    from .train.finetune import Finetune
-    from .train.distill import Distill
+    from .train import Distill, Finetune, Optimizer, Session, Training
 
 
 def __getattr__(name: str):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, final
 
 from .data import Data, as_data
@@ -77,9 +77,33 @@ class Step(ABC):
 
     @final
     def params(self) -> dict[str, Any]:
-        """The fields that differ from their defaults, as plain data."""
-        values = asdict(self)
-        return {f.name: values[f.name] for f in fields(self) if values[f.name] != f.default}
+        """The fields that differ from their defaults, as plain data.
+
+        Fields whose metadata say ``"lineage": False`` decide nothing of the result.
+        """
+        told = [f for f in fields(self) if f.metadata.get("lineage", True)]
+        return {
+            f.name: _plain(getattr(self, f.name))
+            for f in told
+            if getattr(self, f.name) != f.default
+        }
+
+
+def _plain(value: Any) -> Any:
+    """A field as a record holds it: Models and functions by what they are called."""
+    if isinstance(value, Model):
+        return repr(value)
+    if is_dataclass(value):
+        return {
+            f.name: _plain(getattr(value, f.name))
+            for f in fields(value)
+            if getattr(value, f.name) != f.default
+        }
+    if isinstance(value, tuple | list):
+        return [_plain(each) for each in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    return getattr(value, "__qualname__", value) if callable(value) else value
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,17 @@
+"""Training: one loop for fine-tuning, distillation, quantization-aware and sparse training.
+
+    Finetune | Distill  --objective-->  loop.train  --> the same Model, other weights
+
+A quantized Model trains as it is: its fake-quantize nodes pass gradients straight through, and
+its scales learn. Exact zeros of weights stay zero, so a sparse Model stays sparse; codebooks learn
+and indices stay. `Training` decides the result, `Session` where it runs and what is kept.
+"""
+
+from __future__ import annotations
+
+from .distill import Distill
+from .features import Hint
+from .finetune import Finetune
+from .training import Change, Optimizer, Session, Training
+
+__all__ = ["Change", "Distill", "Finetune", "Hint", "Optimizer", "Session", "Training"]
