@@ -1,19 +1,23 @@
 """Each probe is a real process, also those that die."""
 
-import functools
 import sys
 
 import pytest
 
 from edgewise.edge import doctor
+from edgewise.edge.place import HERE
 from edgewise.edge.runners import RUNTIMES
-from edgewise.edge.worker import Worker
 
 
-def prepared(code: str) -> functools.partial:
-    """Workers that first run this code."""
-    script = f"import os, signal, sys, time\n{code}\nfrom edgewise.edge.worker import main; main()"
-    return functools.partial(Worker, command=(sys.executable, "-c", script))
+class Prepared(type(HERE)):
+    """This machine, with workers that first run this code."""
+
+    def __init__(self, code: str):
+        self.code = code
+
+    def command(self, runtime):
+        script = f"import os, signal, sys, time\n{self.code}\n"
+        return (sys.executable, "-c", script + "from edgewise.edge.worker import main; main()")
 
 
 def test_tells_what_works_here():
@@ -23,30 +27,27 @@ def test_tells_what_works_here():
     assert probe.version.count(".") == 2
 
 
-def test_tells_what_is_missing(monkeypatch):
-    monkeypatch.setattr(doctor, "Worker", prepared("sys.modules['onnxruntime'] = None"))
-    (probe,) = doctor.examine(["onnxruntime"])
+def test_tells_what_is_missing():
+    (probe,) = doctor.examine(["onnxruntime"], place=Prepared("sys.modules['onnxruntime'] = None"))
     assert (probe.state, probe.version) == ("missing", None)
     assert "pip install" in probe.problem
 
 
 @pytest.mark.parametrize("killer", ["SIGILL", "SIGSEGV"])
-def test_survives_a_runtime_that_kills_its_process(monkeypatch, killer):
+def test_survives_a_runtime_that_kills_its_process(killer):
     code = (
         "from edgewise.edge import runners\n"
         f"runners.probe = lambda name: os.kill(os.getpid(), signal.{killer})"
     )
-    monkeypatch.setattr(doctor, "Worker", prepared(code))
-    probes = doctor.examine()
+    probes = doctor.examine(place=Prepared(code))
     assert [probe.runtime for probe in probes] == list(RUNTIMES)
     for probe in probes:
         assert probe.state == "broken"
         assert f"{probe.runtime} was killed by {killer} while being imported" in probe.problem
 
 
-def test_survives_a_runtime_that_hangs(monkeypatch):
+def test_survives_a_runtime_that_hangs():
     code = "from edgewise.edge import runners\nrunners.probe = lambda name: time.sleep(1e6)"
-    monkeypatch.setattr(doctor, "Worker", prepared(code))
-    (probe,) = doctor.examine(["litert"], timeout=0.3)
+    (probe,) = doctor.examine(["litert"], timeout=0.3, place=Prepared(code))
     assert probe.state == "broken"
     assert "did not answer" in probe.problem

@@ -1,4 +1,4 @@
-"""Which runtimes work on this machine, each tried in a process of its own.
+"""Which runtimes work on a machine, each tried in a process of its own.
 
 A runtime whose build is too new for the processor kills the process that imports it, so that
 nothing can be learnt from inside: the process that tries it is not this one.
@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..errors import MissingExtra, RuntimeFailure
+from ..errors import InputError, MissingExtra, RuntimeFailure
+from .place import HERE, Place
 from .runners import RUNTIMES
 from .worker import Worker
 
@@ -34,13 +35,19 @@ class Probe:
     problem: str | None = None
 
 
-def examine(names: Iterable[str] = tuple(RUNTIMES), *, timeout: float = 60.0) -> tuple[Probe, ...]:
-    """Try each of these runtimes; `timeout` is in seconds for one of them."""
-    return tuple(_examine(name, timeout) for name in names)
+def examine(
+    names: Iterable[str] = tuple(RUNTIMES), *, timeout: float = 60.0, place: Place = HERE
+) -> tuple[Probe, ...]:
+    """Try each of these runtimes at this place; `timeout` is in seconds for one of them."""
+    return tuple(_examine(name, timeout, place) for name in names)
 
 
-def _examine(name: str, timeout: float) -> Probe:
-    with Worker(name, timeout=timeout) as worker:
+def _examine(name: str, timeout: float, place: Place) -> Probe:
+    try:
+        command = place.command(name)
+    except InputError as error:
+        return Probe(name, "missing", problem=str(error))
+    with Worker(name, timeout=timeout, command=command) as worker:
         try:
             return Probe(name, "works", version=worker.ask(probe=name)["version"])
         except MissingExtra as error:
