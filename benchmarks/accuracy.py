@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,6 +65,7 @@ def ways(bits: int, max_drop: float) -> dict[str, Callable[[Model, dict], Model]
         "auto, bias correction": lambda m, d: ew.RoundWeights("nearest")(plain("auto")(m, d), d),
         "min-max, GPTQ": lambda m, d: ew.RoundWeights()(plain("minmax")(m, d), d),
         "auto, GPTQ": lambda m, d: ew.RoundWeights()(plain("auto")(m, d), d),
+        "auto, AdaRound": lambda m, d: ew.RoundWeights("adaround")(plain("auto")(m, d), d),
         f"ladder to {max_drop}": lambda m, d: climbed(ew.Ladder(max_drop, weight_bits=bits)(m, d)),
     }
 
@@ -88,8 +90,13 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{name}, {len(x):,} samples: float {before:.2f}", flush=True)
         for way, make in ways(given.bits, given.max_drop).items():
             if given.way is None or way in given.way:
-                after = accuracy(make(model, data), x, y)
-                print(f"  {way:<22} {after:.2f} ({after - before:+.2f})", flush=True)
+                start = time.perf_counter()
+                small = make(model, data)
+                seconds = time.perf_counter() - start
+                after = accuracy(small, x, y)
+                print(
+                    f"  {way:<22} {after:.2f} ({after - before:+.2f}), {seconds:.1f} s", flush=True
+                )
 
 
 if __name__ == "__main__":

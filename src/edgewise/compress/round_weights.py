@@ -12,14 +12,15 @@ from torch import Tensor, fx
 from ..data import Data
 from ..errors import DataError, InputError, StepError
 from ..graph.fold import constant, set_constant
-from ..graph.patches import outputs, patches
+from ..graph.patches import drawn
 from ..graph.twins import Pair, walk
 from ..math.adaround import learn_rounding
 from ..math.gptq import nearest, round_weights
+from ..math.moments import Moments
 from ..model import Model
 from ..step import Plan, Step
 from .layers import Layer, bias_of, layer_of, set_bias
-from .samples import together
+from .samples import streamed
 
 __all__ = ["RoundWeights", "RoundedLayer", "RoundingPlan"]
 
@@ -29,6 +30,7 @@ METHODS: dict[str, Callable[..., Tensor]] = {
     "nearest": nearest,
 }
 COLUMNS = 20_000  # inputs of a layer that are looked at, drawn from all positions of all samples
+BATCH = 8  # samples in memory at a time
 
 
 @dataclass(frozen=True)
@@ -93,31 +95,40 @@ class RoundWeights(Step):
         if data is None:
             raise DataError("weights are rounded on real inputs: give data=")
         module = model.module()
-        rows: dict[str, RoundedLayer] = {}
-        generator = torch.Generator().manual_seed(self.seed)
         readers: dict[str, int] = {}
+        layers: dict[fx.Node, Layer] = {}
         for node in module.graph.nodes:
             if (found := layer_of(module, node)) is not None:
                 readers[found.weight.target] = readers.get(found.weight.target, 0) + 1
-        skipped: dict[str, str] = {}
+                layers[node] = found
+        reasons = {node: _reason(module, found, readers) for node, found in layers.items()}
+        skipped = {layers[node].name: reason for node, reason in reasons.items() if reason}
+        rounded = {node: found for node, found in layers.items() if not reasons[node]}
+        if not layers:
+            raise StepError("no layer has weights on a symmetric grid: there is nothing to round")
+        split = streamed(model, data.require("calibration"), self.samples)
+        rows: dict[str, RoundedLayer] = {}
+        evidence: dict[fx.Node, Moments] = {}
+        generator = torch.Generator().manual_seed(self.seed)
 
-        def visit(pair: Pair) -> Tensor | None:
-            found = layer_of(module, pair.node)
-            if found is None:
-                return None
-            reason = _reason(module, found, readers)
-            if reason:
-                skipped[found.name] = reason
-                return None
-            rows[pair.node.name] = row = self._rounded(module, found, pair, generator)
+        def look(pair: Pair) -> None:
+            moments = evidence.setdefault(pair.node, Moments())
+            kernel = constant(module, rounded[pair.node].weight).shape[2:]
+            share = COLUMNS / len(split)
+            for x, y in drawn(pair.node, kernel, pair.rounded[0], pair.want, share, generator):
+                moments.add(x, y)
+
+        def settle(node: fx.Node) -> Callable[..., Tensor]:
+            row = self._rounded(module, rounded[node], evidence.pop(node))
+            rows[node.name] = row
+            weight = torch.from_numpy(row.weight)
             bias = None if row.bias is None else torch.from_numpy(row.bias).float()
-            return pair.node.target(
-                pair.rounded[0], torch.from_numpy(row.weight), bias, *pair.rounded[3:]
+            return lambda x, _w, _b=None, *rest: node.target(
+                x, weight, _b if bias is None else bias, *rest
             )
 
-        walk(module, together(model, data.require("calibration"), self.samples), visit)
-        if not rows and not skipped:
-            raise StepError("no layer has weights on a symmetric grid: there is nothing to round")
+        inputs = (tuple(map(torch.from_numpy, x)) for x, _ in split.batches(BATCH))
+        walk(module, inputs, rounded.keys(), look, settle)
         return RoundingPlan(rows, skipped)
 
     def apply(self, model: Model, plan: RoundingPlan) -> Model:
@@ -131,36 +142,21 @@ class RoundWeights(Step):
                     set_bias(module, found, torch.from_numpy(row.bias))
         return Model(module, model.signature)
 
-    def _rounded(
-        self, module: fx.GraphModule, found: Layer, pair: Pair, generator: torch.Generator
-    ) -> RoundedLayer:
-        weight = constant(module, found.weight).detach()
-        x = patches(pair.node, pair.rounded[0], weight.shape[2:])
-        y = outputs(pair.node, pair.want)
-        if x.shape[-1] > COLUMNS:
-            drawn = torch.randint(x.shape[-1], (COLUMNS,), generator=generator)
-            x, y = x[..., drawn], y[..., drawn]
-        x, y = x.double(), y.double()
-        mean_x, mean_y = x.mean(-1, keepdim=True), y.mean(-1, keepdim=True)
-        x, y = x - mean_x, y - mean_y  # the bias takes care of the means
-        rows = weight.double().reshape(*y.shape[:2], -1)
+    def _rounded(self, module: fx.GraphModule, found: Layer, seen: Moments) -> RoundedLayer:
+        weight, node = constant(module, found.weight).detach(), found.node
+        rows = weight.double().reshape(*seen.y.shape, -1)
         scale = found.scale.double().reshape(rows.shape)
         limits = found.quant_min, found.quant_max
-        moments = x @ x.mT
+        moments = seen.inputs()  # about the means: the bias takes care of those
         offers = [
             choose(rows, moments, scale, *limits) * scale
             for choose in (nearest, METHODS[self.method])
         ]
-        variance = float((y**2).sum()) or 1.0
-        errors = [float(((offer @ x - y) ** 2).sum()) / variance for offer in offers]
+        errors = [seen.error(offer) for offer in offers]
         chosen = offers[errors.index(min(errors))]
         bias = None
-        if (
-            len(pair.node.args) < 3
-            or pair.node.args[2] is None
-            or bias_of(module, pair.node) is not None
-        ):
-            bias = (mean_y - chosen @ mean_x).flatten().numpy()
+        if len(node.args) < 3 or node.args[2] is None or bias_of(module, node) is not None:
+            bias = seen.bias(chosen).numpy()
         return RoundedLayer(
             found.name,
             errors[0],

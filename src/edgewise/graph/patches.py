@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
 from .canonical import bound
 
-__all__ = ["groups_of", "outputs", "patches"]
+__all__ = ["drawn", "groups_of", "outputs", "patches"]
 
 aten = torch.ops.aten
+UNFOLDED = 16 << 20  # bytes of patches at a time
 
 
 def groups_of(node: fx.Node) -> int:
@@ -52,3 +55,27 @@ def outputs(node: fx.Node, y: Tensor) -> Tensor:
     rows = y.movedim(at, 0)
     groups = groups_of(node)
     return rows.reshape(groups, rows.shape[0] // groups, -1)
+
+
+def drawn(
+    node: fx.Node,
+    kernel: torch.Size,
+    x: Tensor,
+    y: Tensor,
+    share: float,
+    generator: torch.Generator,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Positions drawn from a batch, about `share` for each sample, as `patches` and `outputs`.
+
+    The patches of a few samples are in memory at a time: they take many times what `x` does.
+    """
+    each = x[:1].nbytes * kernel.numel()
+    size = max(1, UNFOLDED // max(1, each))
+    for at in range(0, len(x), size):
+        columns = patches(node, x[at : at + size], kernel)
+        given = outputs(node, y[at : at + size])
+        wanted = round(share * (min(at + size, len(x)) - at))
+        if wanted < columns.shape[-1]:
+            chosen = torch.randint(columns.shape[-1], (max(1, wanted),), generator=generator)
+            columns, given = columns[..., chosen], given[..., chosen]
+        yield columns, given
