@@ -79,3 +79,40 @@ def test_an_empty_range_still_has_a_usable_scale():
     scale, zero_point = affine_parameters(torch.tensor(0.0), torch.tensor(0.0))
     assert fake_quantize(torch.zeros(3), scale, zero_point, -128, 127).tolist() == [0, 0, 0]
     assert torch.isfinite(1 / scale)
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_the_scales_gradient_is_the_papers(axis):
+    # arXiv:1902.08153, equation 3, written out for one number at a time.
+    torch.manual_seed(0)
+    x = 4 * torch.randn(3, 5)
+    shape = () if axis is None else (x.shape[axis],)
+    scale = torch.full(shape, 0.5, requires_grad=True)
+    zero_point = torch.full(shape, 1, dtype=torch.int32)
+    gradient = torch.randn(3, 5)
+    (got,) = torch.autograd.grad(fake_quantize(x, scale, zero_point, -4, 3, axis), scale, gradient)
+    want = torch.zeros(shape)
+    for i in range(3):
+        for j in range(5):
+            steps = float(x[i, j]) / 0.5
+            nearest = min(max(round(steps), -5), 2)
+            slope = nearest - steps if nearest == round(steps) else nearest
+            place = () if axis is None else ((i, j)[axis],)
+            want[place] += slope * gradient[i, j]
+    shared = x.numel() if axis is None else x.numel() // x.shape[axis]
+    torch.testing.assert_close(got, want / (shared * 3) ** 0.5)
+
+
+def test_blocks_gather_the_gradient_of_their_numbers():
+    torch.manual_seed(0)
+    x, gradient = 3 * torch.randn(2, 6), torch.randn(2, 6)
+    scale = torch.full((2, 3), 0.5, requires_grad=True)
+    zero = torch.zeros(2, 3, dtype=torch.int32)
+    (got,) = torch.autograd.grad(fake_quantize(x, scale, zero, -4, 3, None), scale, gradient)
+    for i in range(2):
+        for k in range(3):
+            part = slice(2 * k, 2 * k + 2)
+            one = torch.tensor(0.5, requires_grad=True)
+            y = fake_quantize(x[i, part], one, torch.tensor(0, dtype=torch.int32), -4, 3, None)
+            (want,) = torch.autograd.grad(y, one, gradient[i, part])
+            torch.testing.assert_close(got[i, k], want)

@@ -6,7 +6,7 @@ Scales are widened a little where that takes the ties out of a layer's rounding
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +20,8 @@ from ..math.ranges import least_error
 from ..math.rounding import DENOMINATORS, without_ties
 
 __all__ = [
-    "Range", "WeightScales", "activation_ranges", "channel_scales", "scales", "weight_scales"
+    "Range", "WeightScales", "activation_ranges", "channel_scales", "fit_products", "fit_sums",
+    "scales", "weight_scales",
 ]  # fmt: skip
 
 aten = torch.ops.aten
@@ -84,7 +85,19 @@ def activation_ranges(
             scale, zero_point = affine_parameters(*ends, *affine_limits(width))
         ranges.append(Range(group.values, low, high, scale.item(), int(zero_point), width))
     settled = {i for i, group in enumerate(placement.groups) if group.fixed is not None}
-    return _Additions(ranges, settled).without_ties(module)
+    return fit_sums(module, ranges, settled)
+
+
+def fit_sums(
+    module: fx.GraphModule, ranges: Sequence[Range], settled: Collection[int]
+) -> tuple[Range, ...]:
+    """The ranges, some a little wider, so that no sum of two of their values falls on a tie.
+
+    Args:
+        module: without fake-quantize nodes.
+        settled: the ranges that may not move.
+    """
+    return _Additions(list(ranges), set(settled)).without_ties(module)
 
 
 class _Additions:
@@ -159,11 +172,23 @@ def weight_scales(
                 # almost no weight must not make it overflow.
                 least = bias.detach().abs() / (scale_of[reader.args[0].name] * 2**30)
                 scale = torch.maximum(scale, least)
-            output = scale_of.get((fused_clamp(reader) or reader).name)
-            if output is not None and reader.target in CONVOLUTIONS:
-                step = scale_of[reader.args[0].name] / output
-                scale = without_ties(scale.double().numpy() * step) / step
-            yield WeightScales(name, reader.name, axis, tuple(map(float, np.float32(scale))), bits)
+            fitted = fit_products(reader, scale, scale_of)
+            yield WeightScales(name, reader.name, axis, tuple(map(float, fitted)), bits)
+
+
+def fit_products(reader: fx.Node, scale: Tensor, scale_of: Mapping[str, float]) -> np.ndarray:
+    """A weight's scales (float32), a little wider, so that the reader's outputs fall on no tie.
+
+    Args:
+        reader: the convolution or linear, in a graph without fake-quantize nodes.
+        scale: float32, one a channel.
+        scale_of: of what it reads and gives, by name.
+    """
+    output = scale_of.get((fused_clamp(reader) or reader).name)
+    if output is None or reader.target not in CONVOLUTIONS:
+        return scale.numpy()
+    step = scale_of[reader.args[0].name] / output
+    return np.float32(without_ties(scale.double().numpy() * step) / step)
 
 
 def channel_scales(weight: Tensor, axis: int, bits: int) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from torch import Tensor, nn
 
+from ..compress.regrid import regrid
 from ..data import Data
 from ..data.split import Split
 from ..errors import DataError, InputError
@@ -96,6 +97,7 @@ def carry_out(
         teachers=teachers, taps=taps, scales=plan.scales,
     )  # fmt: skip
     fix_scales(module, plan.scales)
+    regrid(module)
     return replace(model, graph=module), history
 
 
