@@ -46,6 +46,7 @@ _HOMES = {
     "measure": "measuring",
     "open_bundle": "edge.bundle",
     "report": "reporting",
+    "sensitivity": "compress.damage",
 }
 
 __all__ = [
@@ -80,11 +81,13 @@ __all__ = [
     "measure",
     "open_bundle",
     "report",
+    "sensitivity",
 ]
 
 if TYPE_CHECKING:
     from .bundling import bundle
     from .compress.allocate import allocate
+    from .compress.damage import sensitivity
     from .compress.dequantize import Dequantize
     from .compress.equalize import Equalize
     from .compress.ladder import Ladder

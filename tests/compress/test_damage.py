@@ -1,4 +1,4 @@
-"""Each group by itself."""
+"""Each group by itself, and shares of the cut after it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from edgewise.compress.damage import damage
-from edgewise.errors import InputError
+from edgewise.compress import damage
+from edgewise.compress.damage import sensitivity
+from edgewise.compress.prune import Prune
+from edgewise.compress.quantize import Quantize
+from edgewise.errors import DataError, InputError, StepError
 from edgewise.loading.torch import load_module
 
 
@@ -22,14 +25,90 @@ def model() -> tuple:
 
 
 def test_what_does_nothing_is_not_missed():
-    rows = {(r.group, r.amount): r for r in damage(*model(), amounts=(0.25, 0.5))}
-    assert set(rows) == {("0", 0.25), ("0", 0.5), ("2", 0.25), ("2", 0.5)}
+    found = sensitivity(*model(), amounts=(0.25, 0.5))
+    rows = {(r.group, r.amount): r for r in found.rows}
+    assert list(rows) == [("0", 0.25), ("0", 0.5), ("2", 0.25), ("2", 0.5)]
     assert rows["2", 0.5].divergence < 1e-10 and rows["2", 0.5].changed == 0
     assert 0.01 < rows["0", 0.25].divergence < rows["0", 0.5].divergence
+    assert (found.criterion, found.n, found.metric, found.value) == ("l1", 50, None, None)
 
 
-def test_bad_amounts_are_refused():
-    with pytest.raises(InputError, match="at least one"):
-        damage(*model(), amounts=())
-    with pytest.raises(InputError, match=r"\[0, 1\)"):
-        damage(*model(), amounts=(1.0,))
+def test_labels_give_the_metric():
+    net, data = model()
+    labels = net(data["calibration"]).argmax(1)
+    found = sensitivity(net, {"calibration": (data["calibration"], labels)}, amounts=(0.0, 0.75))
+    assert (found.metric, found.value) == ("accuracy", 1.0)
+    for row in found.rows:
+        assert row.value == pytest.approx(1 - row.changed)
+        assert (row.amount > 0) == (row.divergence > 0)
+
+
+def test_a_cut_by_sensitivity_is_where_it_is_borne():
+    net, data = model()
+    plans = {}
+    for scope in ("layer", "sensitivity"):
+        step = Prune(0.3, "parameters", scope)
+        small = step(net, data, show=lambda plan, scope=scope: plans.update({scope: plan}))
+        moved = np.abs(small(data["calibration"]) - net(data["calibration"])).max()
+        assert (moved < 1e-6) == (scope == "sensitivity")
+    plan = plans["sensitivity"]
+    (row,) = plan.groups
+    assert row.group == "2" and len(row.units) == 5 and min(row.units) >= 6
+    assert plan.parameters[1] <= 0.7 * plan.parameters[0]
+
+
+def test_what_was_found_is_kept_by_content(tmp_path, monkeypatch):
+    net, data = model()
+    first = sensitivity(net, data, (0.25, 0.5), folder=tmp_path / "kept")
+    seen = []
+    pruned = damage._Pruned.__call__
+    monkeypatch.setattr(damage._Pruned, "__call__", lambda *a: seen.append(a[1:]) or pruned(*a))
+    assert sensitivity(net, data, (0.5, 0.25), folder=tmp_path / "kept") == first
+    assert not seen
+    more = sensitivity(net, data, (0.25, 0.75), folder=tmp_path / "kept")
+    assert seen == [("0", 0.75), ("2", 0.75)] and more.rows[0] == first.rows[0]
+    seen.clear()
+    other = {"calibration": data["calibration"] + 1}
+    sensitivity(net, other, (0.25,), folder=tmp_path / "kept")
+    assert len(seen) == 2 and len(list((tmp_path / "kept").iterdir())) == 2
+
+
+def test_a_run_that_was_stopped_goes_on(tmp_path):
+    net, data = model()
+
+    def stop(done, total):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sensitivity(net, data, (0.25, 0.5), folder=tmp_path, progress=stop)
+    steps = []
+    whole = sensitivity(
+        net, data, (0.25, 0.5), folder=tmp_path, progress=lambda *a: steps.append(a)
+    )
+    assert steps == [(3, 4), (4, 4)] and whole == sensitivity(net, data, (0.25, 0.5))
+
+
+def test_bad_calls_are_refused(tmp_path):
+    net, data = model()
+    for amounts in ((), (1.0,), (0.5, -0.1)):
+        with pytest.raises(InputError, match=r"shares in \[0, 1\)"):
+            sensitivity(net, data, amounts)
+    with pytest.raises(InputError, match="taylor"):
+        sensitivity(net, data, criterion="tailor")
+    with pytest.raises(InputError, match="leave folder="):
+        sensitivity(net, data, criterion=lambda e: torch.zeros(e.size), folder=tmp_path)
+    with pytest.raises(StepError, match="quantized already"):
+        sensitivity(Quantize("int8")(net, data), data)
+    with pytest.raises(DataError, match="calibration"):
+        sensitivity(net, {"evaluation": data["calibration"]})
+    with pytest.raises(DataError, match="'sensitivity' needs calibration samples"):
+        Prune(scope="sensitivity", of="macs")(net)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot hold"):
+        sensitivity(net, data, folder=tmp_path / "file" / "below")
+    sensitivity(net, data, (0.5,), folder=tmp_path)
+    (kept,) = tmp_path.glob("sensitivity-*.json")
+    kept.write_text("{")
+    with pytest.raises(InputError, match="not a valid"):
+        sensitivity(net, data, (0.5,), folder=tmp_path)

@@ -31,7 +31,11 @@ def prune(
     ] = None,
     of: Annotated[str, Option(help="What the share is of: units, macs or parameters.")] = "units",
     scope: Annotated[
-        str, Option(help="layer: of each group the same; global: the least important of all.")
+        str,
+        Option(
+            help="layer: of each group the same; global: the least important of all; "
+            "sensitivity: more of the groups that bear it, tried on the data."
+        ),
     ] = "layer",
     criterion: Annotated[
         str,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from torch import fx
 
 from ..errors import StepError
-from ..graph.axes import Coupling
+from ..graph.axes import Coupling, Group
 from ..graph.cost import macs
 from ..graph.surgery import Sizes
 
@@ -30,6 +31,8 @@ class Budget:
         scores: one number a unit for each group, comparable between groups.
         shares: for each group the factor on the amount to be cut, 0 where it stays whole.
         multiple: of the widths that are left.
+        curves: for each group what cutting it alone does to the outputs, as (share, divergence);
+            asked for by the scope ``"sensitivity"`` alone.
     """
 
     coupling: Coupling
@@ -37,6 +40,7 @@ class Budget:
     scores: Mapping[str, np.ndarray]
     shares: Mapping[str, float]
     multiple: int
+    curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
 
     def choose(self, amount: float | None, of: str, scope: str) -> dict[str, np.ndarray]:
         """The units to be cut of each group, so that the cost falls by at least `amount`.
@@ -44,7 +48,7 @@ class Budget:
         Args:
             amount: a share of `of`; None cuts the given shares of each group.
             of: ``"units"``, ``"macs"`` or ``"parameters"``.
-            scope: ``"layer"`` or ``"global"``.
+            scope: ``"layer"``, ``"global"`` or ``"sensitivity"``.
 
         Raises:
             StepError: so much cannot be saved.
@@ -55,9 +59,10 @@ class Budget:
         whole = self.cost(of, {})
         if not whole:
             raise StepError(f"no {of} are counted in this model: give the amount of its units")
+        order = self._order(of, scope)
 
         def saved(level: float) -> float:
-            return 1 - self.cost(of, self._at(level, scope)) / whole
+            return 1 - self.cost(of, self._at(level, order)) / whole
 
         if saved(1.0) < amount:
             raise StepError(
@@ -68,7 +73,7 @@ class Budget:
         for _ in range(HALVINGS):
             middle = (low + high) / 2
             low, high = (low, middle) if saved(middle) >= amount else (middle, high)
-        return self._at(high, scope)
+        return self._at(high, order)
 
     def cost(self, of: str, units: Mapping[str, np.ndarray]) -> int:
         """Units, multiply-accumulates of one sample, or parameters, with these units cut."""
@@ -91,11 +96,10 @@ class Budget:
         first = next(n for n in self.graph.graph.nodes if n.op == "placeholder")
         return self.coupling.shapes[first][0]
 
-    def _at(self, level: float, scope: str) -> dict[str, np.ndarray]:
-        """With `level` of each group's units cut, or of the least important of all."""
-        if scope == "layer":
+    def _at(self, level: float, order: np.ndarray | None) -> dict[str, np.ndarray]:
+        """With `level` of each group's units cut, or so many of all in this order."""
+        if order is None:
             return self._cut({g: level * share for g, share in self.shares.items()})
-        order = self._order
         count = round(level * len(order))
         cuts: dict[str, float] = {g.name: 0.0 for g in self.coupling.groups}
         for group, number in zip(*np.unique(order[:count], return_counts=True), strict=True):
@@ -103,13 +107,33 @@ class Budget:
             cuts[name] = number / self.coupling.groups[group].size
         return self._cut(cuts)
 
-    @cached_property
-    def _order(self) -> np.ndarray:
-        """The groups of all units, the least important unit first."""
+    def _order(self, of: str, scope: str) -> np.ndarray | None:
+        """The groups of all units, the one to be cut first in front; None for `"layer"`."""
+        if scope == "layer":
+            return None
         open_groups = [i for i, g in enumerate(self.coupling.groups) if self.shares[g.name]]
-        scores = [self.scores[self.coupling.groups[i].name] for i in open_groups]
-        of = np.repeat(open_groups, [len(s) for s in scores])
-        return of[np.argsort(np.concatenate(scores), kind="stable")]
+        keys = [
+            self.scores[g.name] if scope == "global" else self._prices(g, of)
+            for g in (self.coupling.groups[i] for i in open_groups)
+        ]
+        of_groups = np.repeat(open_groups, [len(k) for k in keys])
+        return of_groups[np.argsort(np.concatenate(keys), kind="stable")]
+
+    def _prices(self, group: Group, of: str) -> np.ndarray:
+        """What each further unit of a group costs in divergence, for each `of` that it saves.
+
+        The curve is taken for convex: between the points of its lower hull.
+        """
+        hull = [(0.0, 0.0)]
+        for point in sorted(self.curves[group.name]):
+            while len(hull) > 1 and _slope(hull[-2], hull[-1]) >= _slope(hull[-1], point):
+                hull.pop()
+            hull.append(point)
+        ends = [share for share, _ in hull[1:]]
+        slopes = [_slope(a, b) for a, b in pairwise(hull)] + [np.inf]  # beyond what was tried
+        each = np.searchsorted(ends, (np.arange(group.size) + 0.5) / group.size)
+        saved = self.cost(of, {}) - self.cost(of, {group.name: np.array([0])})
+        return np.array(slopes)[each] / (group.size * max(saved, 1e-9))
 
     def _cut(self, cuts: Mapping[str, float]) -> dict[str, np.ndarray]:
         """The least important units, this share of each group."""
@@ -120,7 +144,7 @@ class Budget:
             for g in self.coupling.groups
         }
 
-    def _number(self, group, share: float) -> int:
+    def _number(self, group: Group, share: float) -> int:
         """How many units go, so that the rest is a multiple and at least one is left."""
         each = group.members[0].positions.shape[1]
         step = self.multiple // math.gcd(self.multiple, each)
@@ -128,3 +152,7 @@ class Budget:
             step = 1
         kept = max(1, math.ceil(group.size * (1 - share) - 1e-9))
         return group.size - min(group.size, math.ceil(kept / step) * step)
+
+
+def _slope(a: tuple[float, float], b: tuple[float, float]) -> float:
+    return (b[1] - a[1]) / (b[0] - a[0])

@@ -1,81 +1,181 @@
-"""Damage: how far the outputs move when one group of channels alone is pruned."""
+"""Sensitivity: how far the outputs move when one group of channels alone is pruned."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from ..data import as_data
-from ..errors import InputError
-from ..graph.axes import analyse
+from ..data import Data, as_data
+from ..data.split import Batch
+from ..errors import InputError, StepError
+from ..graph.axes import Coupling, analyse
+from ..graph.surgery import cut
 from ..math.importance import Criterion
+from ..metric import Metric, get_metric
 from ..model import Model
-from .prune import Prune
+from ..record import Curves, Damage, decode, encode
+from .budget import Budget
+from .scores import calibration, check_criterion, unit_scores
 
-__all__ = ["Damage", "damage"]
+__all__ = ["sensitivity"]
 
-BATCH = 32
-
-
-@dataclass(frozen=True)
-class Damage:
-    """One group at one amount.
-
-    Attributes:
-        group: as `Prune` names it.
-        amount: the share of its units that was cut.
-        divergence: mean square of what the outputs moved by, over their own variance.
-        changed: share of samples whose largest output is another one; of the first output.
-    """
-
-    group: str
-    amount: float
-    divergence: float
-    changed: float
+BATCH = 64
 
 
-def damage(
+def sensitivity(
     model: Model,
     data: Any,
     amounts: Sequence[float] = (0.25, 0.5, 0.75),
+    *,
     criterion: str | Criterion = "l1",
-    samples: int = 128,
-) -> tuple[Damage, ...]:
-    """Prune each group alone by each amount and compare the outputs on real inputs, no labels.
+    samples: int = 256,
+    metric: str | Metric | Callable[..., Any] = "accuracy",
+    folder: str | os.PathLike[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Curves:
+    """Prune each group alone by each amount, and compare the outputs on real samples.
+
+    Nothing is trained or reconstructed in between: what one group costs by itself.
 
     Args:
-        data: anything that `edgewise.load_data` takes; its calibration samples are used.
-        amounts: shares in [0, 1).
-        criterion: as of `Prune`.
+        model: the float model.
+        data: anything that `edgewise.load_data` takes; its calibration samples are looked at.
+            Where they have targets the metric is taken too.
+        amounts: shares of a group's units, in [0, 1).
+        criterion: which units of a group go; as of `Prune`.
         samples: at most so many.
+        metric: as `edgewise.measure` takes it.
+        folder: keeps what was found, by the content of the model and of the samples; what is
+            there already is not computed again, so that a run that was stopped goes on.
+        progress: is called with the number of rows done and in all.
 
     Raises:
-        InputError: no amounts, or what `Prune` refuses.
+        InputError: no amounts, one outside [0, 1), or a folder that cannot be written.
+        StepError: the model is quantized, or has no groups.
+        DataError: no calibration samples.
     """
-    if not amounts:
-        raise InputError("give at least one amount")
+    check_criterion(criterion)
+    if not amounts or not all(0 <= a < 1 for a in amounts):
+        raise InputError(f"amounts are one or more shares in [0, 1), found {list(amounts)}")
+    if folder is not None and callable(criterion):
+        raise InputError("what a function of your own chooses cannot be kept: leave folder=")
+    if model.quantized:
+        raise StepError("the model is quantized already: ask before it is quantized")
     data = as_data(data, signature=model.signature)
-    batches = [x for x, _ in data.require("calibration").subset(samples).batches(BATCH)]
-    whole = _outputs(model, batches)
-    rows = []
-    for group in analyse(model.graph, model.signature).groups:
-        for amount in amounts:
-            small = Prune({group.name: amount}, criterion=criterion, samples=samples)(model, data)
-            rows.append(Damage(group.name, amount, *_moved(_outputs(small, batches), whole)))
-    return tuple(rows)
+    coupling = analyse(model.graph, model.signature)
+    batches = list(calibration(data, samples, "sensitivity").batches(BATCH))
+    judge = _Judge(model, batches, get_metric(metric))
+    found = Curves(
+        criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "criterion"),
+        sum(len(inputs[0]) for inputs, _ in batches),
+        metric=judge.metric.name if judge.metric else None,
+        value=judge.value,
+    )
+    store = None if folder is None else _Store(Path(folder), _digest(model, batches, found))
+    rows = {(r.group, r.amount): r for r in (store.read() if store else ())}
+    asked = [(g.name, float(a)) for g in coupling.groups for a in sorted(set(amounts))]
+    missing = [key for key in asked if key not in rows]
+    pruned = _Pruned(model, coupling, criterion, data, samples) if missing else None
+    for done, (group, amount) in enumerate(missing):
+        if progress is not None:
+            progress(len(asked) - len(missing) + done, len(asked))
+        rows[group, amount] = Damage(group, amount, *judge(pruned(group, amount)))
+        if store:
+            store.write(replace(found, rows=tuple(rows.values())))
+    if progress is not None:
+        progress(len(asked), len(asked))
+    return replace(found, rows=tuple(rows[key] for key in asked))
 
 
-def _outputs(model: Model, batches: Sequence[tuple[np.ndarray, ...]]) -> np.ndarray:
-    """The first output for all samples, (n, ...)."""
-    found = [model(*inputs) for inputs in batches]
-    return np.concatenate([f[0] if isinstance(f, tuple) else f for f in found])
+class _Pruned:
+    """The network without the least important units of one group."""
+
+    def __init__(self, model: Model, coupling: Coupling, criterion, data: Data, samples: int):
+        self.model, self.coupling = model, coupling
+        scores = unit_scores(model, coupling, criterion, data, samples)
+        self.budget = Budget(coupling, model.graph, scores, {}, 1)
+
+    def __call__(self, group: str, amount: float) -> torch.fx.GraphModule:
+        shares = dict.fromkeys((g.name for g in self.coupling.groups), 0.0) | {group: amount}
+        units = replace(self.budget, shares=shares).choose(None, "units", "layer")
+        return cut(self.model.module(), self.coupling, units)
 
 
-def _moved(small: np.ndarray, whole: np.ndarray) -> tuple[float, float]:
-    variance = np.square(whole - whole.mean(0)).mean()
-    divergence = np.square(small - whole).mean() / max(variance, np.finfo(np.float32).tiny)
-    small, whole = (v.reshape(len(v), -1).argmax(1) for v in (small, whole))
-    return float(divergence), float((small != whole).mean())
+class _Judge:
+    """What a changed network gives beside the whole one."""
+
+    def __init__(self, model: Model, batches: list[Batch], metric: Metric):
+        self.batches = batches
+        self.metric = metric if batches[0][1] is not None else None
+        outputs = self._outputs(model.graph)
+        self.whole = np.concatenate([o[0] for o in outputs])
+        self.value = self._score(outputs)
+
+    def __call__(self, module: torch.fx.GraphModule) -> tuple[float, float, float | None]:
+        """Divergence, the share that changed, and the metric."""
+        outputs = self._outputs(module)
+        small = np.concatenate([o[0] for o in outputs])
+        variance = np.square(self.whole - self.whole.mean(0)).mean()
+        divergence = np.square(small - self.whole).mean() / max(variance, np.finfo(np.float32).tiny)
+        choices = (v.reshape(len(v), -1).argmax(1) for v in (small, self.whole))
+        changed = np.not_equal(*choices).mean()
+        return float(divergence), float(changed), self._score(outputs)
+
+    def _outputs(self, module: torch.fx.GraphModule) -> list[tuple[np.ndarray, ...]]:
+        with torch.no_grad():
+            return [
+                tuple(o.numpy() for o in module(*map(torch.from_numpy, inputs)))
+                for inputs, _ in self.batches
+            ]
+
+    def _score(self, outputs: list[tuple[np.ndarray, ...]]) -> float | None:
+        if self.metric is None:
+            return None
+        tally = self.metric.tally()
+        for given, (_, targets) in zip(outputs, self.batches, strict=True):
+            tally.update(given if len(given) > 1 else given[0], targets)
+        return float(tally.compute().value)
+
+
+class _Store:
+    """Rows that were found before, in one file named after what they were found on."""
+
+    def __init__(self, folder: Path, digest: str):
+        self.path = folder / f"sensitivity-{digest}.json"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{folder} cannot hold what is found: {error.strerror}") from None
+
+    def read(self) -> tuple[Damage, ...]:
+        """Raises: InputError: the file is damaged."""
+        if not self.path.is_file():
+            return ()
+        return decode(self.path.read_bytes(), Curves, str(self.path)).rows
+
+    def write(self, curves: Curves) -> None:
+        partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        try:
+            partial.write_bytes(encode(curves))
+            partial.replace(self.path)
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be written: {error.strerror}") from None
+
+
+def _digest(model: Model, batches: list[Batch], found: Curves) -> str:
+    """Of the model, the samples, and how units are chosen and judged: 16 hexadecimal digits."""
+    digest = hashlib.sha256(f"1 {found.criterion} {found.metric}".encode())
+    digest.update(model.graph.code.encode())
+    for name, value in sorted(model.graph.state_dict().items()):
+        digest.update(name.encode() + value.detach().contiguous().numpy().tobytes())
+    for inputs, targets in batches:
+        for array in (*inputs, *(() if targets is None else (targets,))):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]

@@ -13,18 +13,21 @@ from ..data.split import Split
 from ..errors import DataError, InputError, StepError
 from ..graph.axes import Coupling, analyse
 from ..graph.surgery import Sizes, cut
-from ..math.importance import CRITERIA, Criterion
+from ..math.importance import Criterion
 from ..model import Model
 from ..step import Plan, Step
 from .budget import Budget
-from .evidence import gather
+from .damage import sensitivity
 from .names import matching
 from .reconstruct import Kept, reconstruct
+from .scores import calibration, check_criterion, unit_scores
 
 __all__ = ["GroupCut", "Prune", "PrunePlan"]
 
-SCOPES = ("layer", "global")
-BATCH = 32
+SCOPES = ("layer", "global", "sensitivity")
+TRIED = (0.125, 0.25, 0.5, 0.75, 0.875)  # of each group alone
+SENSED = 128  # samples on which that is looked at
+BATCH = 32  # samples at a time for reconstruction
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,8 @@ class Prune(Step):
             (``{"layer1.*": 0.5}``), the other groups then stay whole.
         of: what the share is of: ``"units"``, ``"macs"`` or ``"parameters"``.
         scope: ``"layer"`` cuts the same share of each group, ``"global"`` the least important
-            units of all.
+            units of all, ``"sensitivity"`` more of the groups whose loss moves the outputs least
+            for what it saves (`edgewise.sensitivity`; looks at calibration samples).
         criterion: one of `edgewise.math.importance.CRITERIA`, or a function from `Evidence` to
             one number a unit.
         keep: groups to leave whole, as names or patterns.
@@ -113,11 +117,7 @@ class Prune(Step):
                 raise InputError(f"unknown {name} '{given}': choose one of {', '.join(known)}")
         if by_group and (self.of, self.scope) != ("units", "layer"):
             raise InputError("shares by group are of units, layer by layer: leave of= and scope=")
-        if not callable(self.criterion) and self.criterion not in CRITERIA:
-            raise InputError(
-                f"unknown criterion '{self.criterion}': choose one of {', '.join(CRITERIA)}, or "
-                "give a function"
-            )
+        check_criterion(self.criterion)
         if self.multiple < 1 or self.samples < 1:
             raise InputError("multiple and samples must be at least 1")
 
@@ -131,8 +131,9 @@ class Prune(Step):
             why = "; ".join(f"{name}: {reason}" for name, reason in coupling.frozen.items())
             raise StepError(f"nothing in this model can be cut ({why})")
         shares, skipped = self._shares(coupling)
-        scores = self._scores(model, coupling, data)
-        budget = Budget(coupling, model.graph, scores, shares, self.multiple)
+        scores = unit_scores(model, coupling, self.criterion, data, self.samples)
+        curves = self._curves(model, data) if self.scope == "sensitivity" else {}
+        budget = Budget(coupling, model.graph, scores, shares, self.multiple, curves)
         amount = None if isinstance(self.amount, Mapping) else self.amount
         units = budget.choose(amount, self.of, self.scope)
         return PrunePlan(
@@ -146,7 +147,7 @@ class Prune(Step):
             ),
             *((budget.cost(of, {}), budget.cost(of, units)) for of in ("macs", "parameters")),
             skipped | coupling.frozen,
-            self._samples(data, "reconstruction") if self.reconstruct else None,
+            calibration(data, self.samples, "reconstruction") if self.reconstruct else None,
         )  # fmt: skip
 
     def apply(self, model: Model, plan: PrunePlan) -> Model:
@@ -179,33 +180,12 @@ class Prune(Step):
         }  # fmt: skip
         return {n: 0.0 if n in skipped else given.get(n, 0.0) for n in names}, skipped
 
-    def _scores(self, model: Model, coupling: Coupling, data: Data | None) -> dict[str, np.ndarray]:
-        """One number for each unit of each group; those of groups are comparable.
-
-        Raises:
-            StepError: a criterion gives NaN or the wrong shape.
-        """
-        known = CRITERIA.get(self.criterion) if isinstance(self.criterion, str) else None
-        needs = known.needs if known else ""
-        batches = iter(())
-        if needs:
-            batches = self._samples(data, f"criterion '{self.criterion}'").batches(BATCH)
-        scores = {}
-        for evidence in gather(model.graph, coupling, needs, batches, 0):
-            score = np.asarray((known.score if known else self.criterion)(evidence), np.float64)
-            called = self.criterion if known else getattr(self.criterion, "__name__", "criterion")
-            if score.shape != (evidence.size,):
-                raise StepError(
-                    f"{called} gives shape {score.shape} for the group '{evidence.group}' of "
-                    f"{evidence.size} units: give one number a unit"
-                )
-            if np.isnan(score).any():
-                raise StepError(f"{called} gives NaN for the group '{evidence.group}'")
-            comparable = known is not None and known.comparable
-            scores[evidence.group] = score if comparable else score / max(score.mean(), 1e-30)
-        return scores
-
-    def _samples(self, data: Data | None, what: str) -> Split:
+    def _curves(self, model: Model, data: Data | None) -> dict[str, list[tuple[float, float]]]:
         if data is None:
-            raise DataError(f"{what} needs calibration samples: give data=")
-        return data.require("calibration").subset(self.samples)
+            raise DataError("scope 'sensitivity' needs calibration samples: give data=")
+        most = min(self.samples, SENSED)
+        found = sensitivity(model, data, TRIED, criterion=self.criterion, samples=most)
+        curves: dict[str, list[tuple[float, float]]] = {}
+        for row in found.rows:
+            curves.setdefault(row.group, []).append((row.amount, row.divergence))
+        return curves
