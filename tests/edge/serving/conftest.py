@@ -117,7 +117,7 @@ def models(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def server(models, tmp_path_factory) -> Iterator[Running]:
     """One server for all tests that change nothing."""
-    limits = Limits(body_bytes=20_000, head_bytes=4096, samples=8, read_seconds=2)
+    limits = Limits(body_bytes=20_000, head_bytes=4096, samples=8, read_seconds=1)
     with running(models, tmp_path_factory.mktemp("sockets"), limits) as found:
         yield found
 

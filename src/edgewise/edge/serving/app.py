@@ -7,7 +7,9 @@ logged or kept.
 from __future__ import annotations
 
 import hmac
+import sys
 import time
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import unquote
@@ -62,6 +64,11 @@ class Application:
             status, headers, body = json_answer(refused.status, {"error": refused.reason})
             if status == 401:
                 headers.append((b"www-authenticate", b"Bearer"))
+        except Exception as error:
+            # A fault of this server: say where, but not the message, which may quote an input.
+            print(*traceback.format_tb(error.__traceback__), file=sys.stderr, flush=True)
+            fault = f"a fault of the server: {type(error).__name__}"
+            status, headers, body = json_answer(500, {"error": fault})
         if lane is not None:
             self.models.metrics.count(lane.name, status, time.perf_counter() - begin)
         await respond(send, (status, headers, body))

@@ -48,8 +48,9 @@ class Connection(HttpToolsProtocol):
         super().__init__(config, state, {}, loop)
         self.intake, self._application = intake, self.app
         self.since: float | None = loop.time()
-        self._in_head, self._arrived = True, False
+        self._in_head, self._arrived, self._refused = True, False, False
         self._head, self._body = 0, 0
+        self._parts: list[bytes] = []
         self._held, self._held_now = 0, 0  # by all requests here, and by the one being received
         self._unsent: tuple[int, float] | None = None
 
@@ -69,7 +70,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         self._in_head, self._arrived = True, False
-        self._head, self._body, self._held_now = 0, 0, 0
+        self._head, self._body, self._held_now, self._parts = 0, 0, 0, []
         if self.since is None:
             self.since = self.loop.time()
         super().on_message_begin()
@@ -96,6 +97,7 @@ class Connection(HttpToolsProtocol):
             self._cut(Refused(429, f"more than {PIPELINED} requests wait in one connection"))
             return
         refused = self._refusal()
+        self._refused = refused is not None
         self.app = self._application if refused is None else _refuse(refused)
         # What is refused is read to its end, unkept: a client that is still sending when the
         # connection closes may never see why.
@@ -104,19 +106,22 @@ class Connection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """A part of the body: kept whole, up to the limit."""
         cycle = self.cycle
-        if cycle is None or cycle.response_complete or self.transport.is_closing():
+        if self._refused or cycle.response_complete or self.transport.is_closing():
             return
         self._body += len(body)
         if self._body > self.intake.limits.body_bytes or not self._hold(self._body):
             self._cut(Refused(413, self._too_large()))
             return
-        cycle.body += body
+        self._parts.append(body)
 
     def on_message_complete(self) -> None:
         """The request is complete."""
         if self.cycle is None or self.transport.is_closing():
             return
         self._arrived = True
+        # One piece, and no copy where it is the only one: uvicorn hands on `bytes` as they are.
+        self.cycle.body = b"".join(self._parts)
+        self._parts = []
         super().on_message_complete()
         if self.cycle.response_complete:  # refused before it was here
             self._wait_for_next()

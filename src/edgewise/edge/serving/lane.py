@@ -177,8 +177,8 @@ class Lane:
             self._loop.call_soon(self._turn)
             try:
                 return self._run(self._instances[0], arrays)
-            except EdgewiseError as error:
-                raise Refused(500, str(error)) from None
+            except Exception as error:
+                raise self._failure(error) from None
         if len(self._queue) >= self._limits.waiting:
             raise Refused(429, f"{len(self._queue)} requests wait for '{self.name}': try later")
         deadline = self._loop.time() + self._limits.run_seconds
@@ -261,11 +261,15 @@ class Lane:
         at = 0
         for job in batch:
             if error is not None:
-                reason = str(error) if isinstance(error, EdgewiseError) else type(error).__name__
-                _fail(job, Refused(500, f"running '{self.name}' failed: {reason}"))
+                _fail(job, self._failure(error))
             elif not job.answer.done():
                 job.answer.set_result(tuple(o[at : at + job.samples] for o in outputs))
             at += job.samples
+
+    def _failure(self, error: Exception) -> Refused:
+        """What clients are told; a message that is not ours may quote the input."""
+        reason = str(error) if isinstance(error, EdgewiseError) else type(error).__name__
+        return Refused(500, f"running '{self.name}' failed: {reason}")
 
 
 def open_lane(

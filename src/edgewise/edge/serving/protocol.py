@@ -8,7 +8,7 @@ Triton's extension "binary_tensor_data": a JSON head whose length is in the head
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import msgspec
@@ -19,7 +19,19 @@ from ...record import Signature, TensorSpec
 from ..artifact import check_inputs, shape_text
 from .limits import Refused
 
-__all__ = ["DATATYPES", "Asked", "answer", "ask", "described", "from_bytes", "tensors"]
+__all__ = [
+    "DATATYPES",
+    "Asked",
+    "answer",
+    "ask",
+    "checked",
+    "described",
+    "from_bytes",
+    "from_numbers",
+    "tensors",
+    "to_bytes",
+    "wanted",
+]
 
 # numpy's name -> the protocol's
 DATATYPES = {
@@ -105,9 +117,9 @@ def ask(body: bytes | memoryview, head_bytes: int | None, signature: Signature, 
     rest = body[head_bytes:]
     given: dict[str, np.ndarray] = {}
     for tensor in head.inputs:
-        spec = _spec(tensor.name, signature.inputs, given)
-        _fits(tensor.name, tensor.datatype, tensor.shape, spec, samples)
-        _supported(tensor.parameters)
+        spec = checked(tensor, signature, samples)
+        if tensor.name in given:
+            raise Refused(400, f"input '{tensor.name}' is given twice")
         size = tensor.parameters.get("binary_data_size")
         if size is None:
             given[tensor.name] = _from_json(tensor, spec)
@@ -121,7 +133,26 @@ def ask(body: bytes | memoryview, head_bytes: int | None, signature: Signature, 
     if len(rest):
         raise Refused(400, f"{len(rest)} bytes at the end of the body belong to no input")
     binary = head.parameters.get("binary_data_output") is True
-    return Asked(head.id, tensors(given, signature), _wanted(head.outputs, binary, signature))
+    return Asked(head.id, tensors(given, signature), wanted(head.outputs, binary, signature))
+
+
+def checked(tensor: Any, signature: Signature, samples: int) -> TensorSpec:
+    """The input that a tensor is for, once its datatype and shape are seen to fit.
+
+    Args:
+        tensor: has ``name``, ``datatype``, ``shape`` and ``parameters``.
+        signature: of the model.
+        samples: that a request may have at most.
+
+    Raises:
+        Refused: 400.
+    """
+    for spec in signature.inputs:
+        if spec.name == tensor.name:
+            _fits(tensor, spec, samples)
+            _supported(tensor.parameters)
+            return spec
+    raise Refused(400, f"the model has no input '{tensor.name[:80]}': it takes {_names(signature)}")
 
 
 def tensors(given: dict[str, np.ndarray], signature: Signature) -> tuple[np.ndarray, ...]:
@@ -143,6 +174,25 @@ def tensors(given: dict[str, np.ndarray], signature: Signature) -> tuple[np.ndar
     return arrays
 
 
+def wanted(outputs: Sequence[Any], binary: bool, signature: Signature) -> list[tuple[int, bool]]:
+    """Which outputs go out, by position, each with whether as bytes; all where none is named.
+
+    Raises:
+        Refused: 400 for one that the model does not have.
+    """
+    if not outputs:
+        return [(position, binary) for position in range(len(signature.outputs))]
+    names = [spec.name for spec in signature.outputs]
+    chosen: dict[int, bool] = {}
+    for output in outputs:
+        if output.name not in names:
+            known = ", ".join(names)
+            raise Refused(400, f"the model has no output '{output.name[:80]}': it has {known}")
+        _supported(output.parameters)
+        chosen[names.index(output.name)] = output.parameters.get("binary_data", binary) is True
+    return list(chosen.items())
+
+
 def from_bytes(raw: Any, name: str, shape: Sequence[int], spec: TensorSpec) -> np.ndarray:
     """A view of a tensor's bytes as an array; a copy where a processor could not read it in place.
 
@@ -161,6 +211,29 @@ def from_bytes(raw: Any, name: str, shape: Sequence[int], spec: TensorSpec) -> n
     return np.require(array, dtype, "A")
 
 
+def from_numbers(data: Sequence[Any], tensor: Any, spec: TensorSpec) -> np.ndarray:
+    """Numbers one by one as an array of the input's shape and dtype.
+
+    Raises:
+        Refused: 400 where they are too many or few, or what the dtype does not hold.
+    """
+    count, dtype = math.prod(tensor.shape), np.dtype(spec.dtype)
+    try:
+        array = np.asarray(data)
+        if array.dtype.kind not in _kinds(dtype) or array.size != count:
+            raise ValueError(f"{array.size} of {array.dtype.name}")
+        if dtype.kind in "iu":  # numpy casts an array without a word where it refuses a list
+            bounds = np.iinfo(dtype)
+            if array.min() < bounds.min or array.max() > bounds.max:
+                raise ValueError(f"a number outside {bounds.min} ... {bounds.max}")
+        return array.astype(dtype).reshape(tensor.shape)
+    except (ValueError, RecursionError) as error:
+        text = str(error)[:200]
+        raise Refused(
+            400, f"input '{tensor.name}' takes {count} {tensor.datatype} numbers, found {text}"
+        ) from None
+
+
 def answer(
     asked: Asked, outputs: tuple[np.ndarray, ...], signature: Signature, model: dict[str, str]
 ) -> tuple[list[bytes | memoryview], int | None]:
@@ -177,13 +250,18 @@ def answer(
         row = {"name": spec.name, "datatype": DATATYPES[array.dtype.name], "shape": array.shape}
         if binary:
             row["parameters"] = {"binary_data_size": array.nbytes}
-            little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-            parts.append(np.ascontiguousarray(little).reshape(-1).view(np.uint8).data)
+            parts.append(to_bytes(array))
         else:
             row["data"] = _to_json(array, spec)
         rows.append(row)
     head = ENCODER.encode({**model, **({"id": asked.id} if asked.id else {}), "outputs": rows})
     return [head, *parts], len(head) if parts else None
+
+
+def to_bytes(array: np.ndarray) -> memoryview:
+    """An array's numbers as they go out: little-endian, the last axis fastest."""
+    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    return np.ascontiguousarray(little).reshape(-1).view(np.uint8).data
 
 
 def described(signature: Signature) -> dict[str, Any]:
@@ -202,17 +280,8 @@ def described(signature: Signature) -> dict[str, Any]:
     return {"inputs": rows(signature.inputs), "outputs": rows(signature.outputs)}
 
 
-def _spec(name: str, specs: Sequence[TensorSpec], given: dict[str, Any]) -> TensorSpec:
-    for spec in specs:
-        if spec.name == name:
-            if name in given:
-                raise Refused(400, f"input '{name}' is given twice")
-            return spec
-    known = ", ".join(spec.name for spec in specs)
-    raise Refused(400, f"the model has no input '{name[:80]}': it takes {known}")
-
-
-def _fits(name: str, datatype: str, shape: Sequence[int], spec: TensorSpec, samples: int) -> None:
+def _fits(tensor: Any, spec: TensorSpec, samples: int) -> None:
+    name, datatype, shape = tensor.name, tensor.datatype, list(tensor.shape)
     if datatype != DATATYPES[spec.dtype]:
         raise Refused(400, f"input '{name}' takes {DATATYPES[spec.dtype]}, found {datatype[:20]!r}")
     fits = len(shape) == len(spec.shape) and all(
@@ -224,33 +293,21 @@ def _fits(name: str, datatype: str, shape: Sequence[int], spec: TensorSpec, samp
         raise Refused(400, f"input '{name}' has {shape[0]} samples, at most {samples} are taken")
 
 
-def _supported(parameters: dict[str, Any]) -> None:
+def _supported(parameters: Container[str]) -> None:
     for name in UNSUPPORTED:
-        if parameters.get(name):
+        if name in parameters:
             raise Refused(400, f"the parameter '{name}' is not supported by this server")
 
 
 def _from_json(tensor: Tensor, spec: TensorSpec) -> np.ndarray:
-    count, text, dtype = math.prod(tensor.shape), bytes(tensor.data), np.dtype(spec.dtype)
+    count, text = math.prod(tensor.shape), bytes(tensor.data)
     if len(text) > NUMBER_BYTES * (count + 1):
         raise Refused(400, f"input '{tensor.name}' has more JSON than its {count} numbers can need")
     try:
         data = msgspec.json.decode(text, type=list)
-        array = np.asarray(data)
-        if array.dtype.kind not in _kinds(dtype) or array.size != count:
-            raise ValueError(f"{array.size} of {array.dtype.name}")
-        if dtype.kind in "iu":  # numpy casts an array without a word where it refuses a list
-            bounds = np.iinfo(dtype)
-            if array.min() < bounds.min or array.max() > bounds.max:
-                raise ValueError(f"a number outside {bounds.min} ... {bounds.max}")
-        return array.astype(dtype).reshape(tensor.shape)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise Refused(
-            400,
-            f"input '{tensor.name}' takes {count} {tensor.datatype} numbers as 'data': {error}"[
-                :300
-            ],
-        ) from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Refused(400, f"the data of input '{tensor.name}' are no list: {error}") from None
+    return from_numbers(data, tensor, spec)
 
 
 def _kinds(dtype: np.dtype) -> str:
@@ -266,20 +323,6 @@ def _to_json(array: np.ndarray, spec: TensorSpec) -> list[Any]:
             "it as binary data",
         )
     return array.reshape(-1).tolist()
-
-
-def _wanted(wanted: list[Wanted], binary: bool, signature: Signature) -> list[tuple[int, bool]]:
-    if not wanted:
-        return [(position, binary) for position in range(len(signature.outputs))]
-    names = [spec.name for spec in signature.outputs]
-    chosen: dict[int, bool] = {}
-    for output in wanted:
-        if output.name not in names:
-            known = ", ".join(names)
-            raise Refused(400, f"the model has no output '{output.name[:80]}': it has {known}")
-        _supported(output.parameters)
-        chosen[names.index(output.name)] = output.parameters.get("binary_data", binary) is True
-    return list(chosen.items())
 
 
 def _names(signature: Signature) -> str:

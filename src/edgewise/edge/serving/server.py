@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
 import sys
@@ -24,12 +25,15 @@ if TYPE_CHECKING:
     import ssl
 
     from .listener import Listener
+    from .rpc import Rpc
 
 __all__ = ["Listen", "Server"]
 
 SWEEP_SECONDS = 1.0
 DRAIN_SECONDS = 10.0
 TOKEN_BYTES = 16
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+KEPT_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,7 @@ class Server:
         Raises:
             EdgewiseError: a model that cannot be served, an address that cannot be taken.
         """
+        _keep_freed_memory()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(self._serve())
 
@@ -124,8 +129,12 @@ class Server:
         models = Models(self._root, self.limits, **self._options)
         await models.load_all()
         listener = Listener(self.limits)
+        rpc = self._rpc(models)
         try:
             await self._open(listener, models)
+            if rpc is not None:
+                port = self.listen.grpc_port
+                self.grpc_port = await rpc.start(self.listen.host, port, _pem(self.listen))
             self._catch_signals(models)
             if self._started is not None:
                 self._started(self)
@@ -136,6 +145,8 @@ class Server:
                     await asyncio.wait_for(self._stopping.wait(), SWEEP_SECONDS)
         finally:
             models.ready = False
+            if rpc is not None:
+                await rpc.close(DRAIN_SECONDS)
             await listener.close(DRAIN_SECONDS)
             models.close()
 
@@ -149,6 +160,13 @@ class Server:
             await listener.unix(local, listen.socket)
         if listen.admin is not None:
             await listener.unix(Administration(models, local), listen.admin)
+
+    def _rpc(self, models: Models) -> Rpc | None:
+        if self.listen.grpc_port is None:
+            return None
+        from .rpc import Rpc  # more memory than all the rest of the server
+
+        return Rpc(models, self.limits, self._token)
 
     def _catch_signals(self, models: Models) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -177,9 +195,21 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
+def _keep_freed_memory() -> None:
+    """Have glibc keep some megabytes that were freed, instead of giving them back at once.
+
+    A request of an image's size would otherwise map and fault in its pages anew each time, which
+    took a third of the server's time. Other C libraries have no such setting (mallopt(3)).
+    """
+    with suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
+        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+
+
 def _token(listen: Listen) -> bytes | None:
     if listen.token is None:
-        if listen.port is not None and not _loopback(listen.host):
+        if (listen.port, listen.grpc_port) != (None, None) and not _loopback(listen.host):
             raise InputError(
                 f"others can reach {listen.host}: give a file with the token that they must show "
                 "(--token), or listen on 127.0.0.1"
@@ -220,3 +250,10 @@ def _tls(listen: Listen) -> ssl.SSLContext | None:
             f"{listen.certificate} and {listen.key} are no certificate and key for TLS: {error}"
         ) from None
     return context
+
+
+def _pem(listen: Listen) -> tuple[bytes, bytes] | None:
+    """Key and certificate, which `_tls` has read before."""
+    if listen.certificate is None or listen.key is None:
+        return None
+    return listen.key.read_bytes(), listen.certificate.read_bytes()
