@@ -51,3 +51,22 @@ def test_survives_a_runtime_that_hangs():
     (probe,) = doctor.examine(["litert"], timeout=0.3, place=Prepared(code))
     assert probe.state == "broken"
     assert "did not answer" in probe.problem
+
+
+def test_a_runtime_that_computes_something_else_is_broken():
+    pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
+    code = "from edgewise.edge import specimen\nspecimen.INTEGERS = (0, 1, 2, 3)"
+    (probe,) = doctor.examine(["onnxruntime"], place=Prepared(code))
+    assert probe.state == "broken"
+    assert "wrong numbers" in probe.problem
+
+
+def test_a_runtime_that_dies_of_its_kernels_is_broken():
+    pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
+    code = (
+        "from edgewise.edge import specimen\n"
+        "specimen.try_out = lambda *arguments: os.kill(os.getpid(), signal.SIGILL)"
+    )
+    (probe,) = doctor.examine(["onnxruntime"], place=Prepared(code))
+    assert probe.state == "broken"
+    assert "SIGILL while running a small int8 net" in probe.problem

@@ -11,8 +11,8 @@ __all__ = ["doctor"]
 def doctor() -> Answer:
     """Which runtimes work on this machine.
 
-    Each is tried in a process of its own, which it may crash. Exit code 1 when one is broken, or
-    when there is none.
+    Each runs a small int8 net in a process of its own, which it may crash. Exit code 1 when one is
+    broken, or when there is none.
     """
     from ..edge.doctor import examine
     from ..edge.machine import describe

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..errors import InputError, MissingExtra, RuntimeFailure
+from ..errors import InputError, MissingExtra, ModelError, RuntimeFailure
 from .place import HERE, Place
-from .runners import RUNTIMES
+from .runners import RUNTIMES, files
+from .specimen import path_of
 from .worker import Worker
 
 __all__ = ["Probe", "examine"]
@@ -19,7 +20,7 @@ __all__ = ["Probe", "examine"]
 
 @dataclass(frozen=True)
 class Probe:
-    """What came of importing one runtime.
+    """What came of importing one runtime and running a small int8 net on it.
 
     Attributes:
         runtime: its name.
@@ -49,8 +50,11 @@ def _examine(name: str, timeout: float, place: Place) -> Probe:
         return Probe(name, "missing", problem=str(error))
     with Worker(name, timeout=timeout, command=command) as worker:
         try:
-            return Probe(name, "works", version=worker.ask(probe=name)["version"])
+            version = worker.ask(probe=name)["version"]
+            there = [place.send(part) for part in files(name, path_of(name))]
+            worker.ask(specimen=there[0])
+            return Probe(name, "works", version=version)
         except MissingExtra as error:
             return Probe(name, "missing", problem=str(error))
-        except RuntimeFailure as error:
+        except (ModelError, RuntimeFailure) as error:
             return Probe(name, "broken", problem=str(error))

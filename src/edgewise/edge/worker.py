@@ -6,6 +6,7 @@ that is measured gets a process. The two ends speak one line of JSON a message o
 stdin and stdout, so that the same protocol works on this machine and over ssh:
 
     {"probe": "litert"}                        -> {"version"}
+    {"specimen": "specimen.tflite"}            -> {}: the runtime computes rightly
     {"open": "net.tflite", "threads": 2|null}  -> {"version", "threads", "signature", "load_ns",
                                                    "before_bytes", "peak_bytes"}
     {"feed": "inputs.npz"}                     -> {"bytes"}
@@ -16,6 +17,9 @@ stdin and stdout, so that the same protocol works on this machine and over ssh:
     {"describe": "litert"}                     -> {"machine", "versions"}
     {"state": null}                            -> clock, temperature ... as they are now
     {"digest": "net.tflite"}                   -> {"sha256", "bytes"}
+    {"unbundle": "net.edge", "into": "folder",
+     "key": PEM|null, "secret": hex|null}      -> {"files": {runtime: path}, "signed"}; a bundle is
+                                                  taken unsigned where there is no key
 
 Each message also has ``"limit"``, the seconds it may take. A failure is answered by
 ``{"error", "message", "fields"}``. The worker ends when its stdin does, so it does not outlive
@@ -47,7 +51,7 @@ import numpy as np
 
 from .. import errors
 from ..errors import EdgewiseError, RuntimeFailure
-from . import machine, profilers, runners
+from . import machine, profilers, runners, specimen
 from .wire import pack, unpack
 
 __all__ = ["Worker"]
@@ -59,6 +63,7 @@ LOCAL = (sys.executable, "-P", "-m", "edgewise.edge.worker")
 
 DOING = {
     "probe": "being imported",
+    "specimen": "running a small int8 net",
     "open": "opening {}",
     "feed": "taking inputs for {}",
     "warm": "running {}",
@@ -68,6 +73,7 @@ DOING = {
     "describe": "describing its machine",
     "state": "reading its machine's sensors",
     "digest": "reading {}",
+    "unbundle": "checking {}",
 }
 
 CAUSES = {
@@ -221,8 +227,9 @@ class Session:
     def answer(self, message: dict[str, Any]) -> dict[str, Any]:
         """Do what the message's first key says."""
         verbs = (
-            *(self.probe, self.open, self.feed, self.warm, self.run),
+            *(self.probe, self.specimen, self.open, self.feed, self.warm, self.run),
             *(self.profile, self.infer, self.describe, self.state, self.digest),
+            self.unbundle,
         )
         (verb, argument), *options = message.items()
         return {v.__name__: v for v in verbs}[verb](argument, **dict(options))
@@ -231,6 +238,11 @@ class Session:
         """Import the runtime."""
         self.runtime = runtime
         return {"version": runners.probe(runtime)}
+
+    def specimen(self, path: str) -> dict[str, Any]:
+        """Run the small net that every runtime has a file of."""
+        specimen.try_out(self.runtime, Path(path))
+        return {}
 
     def open(self, path: str, threads: int | None) -> dict[str, Any]:
         """Open the file, timing that alone: the runtime is imported before."""
@@ -298,6 +310,16 @@ class Session:
         with self.path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         return {"sha256": sha256, "bytes": self.path.stat().st_size}
+
+    def unbundle(self, path: str, into: str, key: str | None, secret: str | None) -> dict[str, Any]:
+        """Check signature and hashes of a bundle, then unpack it into a new folder."""
+        from .bundle import open_bundle
+
+        self.path = Path(path)
+        pem, known = key and key.encode(), secret and bytes.fromhex(secret)
+        with open_bundle(path, pem, allow_unsigned=key is None, secret=known) as bundle:
+            files = {a.runtime: str(a.path) for a in bundle.extract(into)}
+            return {"files": files, "signed": bundle.signed}
 
     def _time(self, count: int) -> list[int]:
         clock, run, ns = time.perf_counter_ns, self.runner.run, [0] * count
