@@ -20,7 +20,7 @@ def named(path, runs=3) -> dict[str, tuple[str, ...]]:
 
 def test_signed_activations_of_another_tool(tmp_path):
     pytest.importorskip("onnxruntime")
-    path = traps.by_onnxruntime(tmp_path, "QOperator", "QInt8")
+    path = traps.signed(tmp_path)
     found = {f.name: f for f in ew.explain(path, runs=3).findings}
     trap = found["int8 activations"]
     assert trap.layers == ("0/Conv.0_quant_token_1", "2/Conv.2_quant_token_4")
@@ -29,7 +29,7 @@ def test_signed_activations_of_another_tool(tmp_path):
 
 def test_conversions_before_each_layer_and_none_behind(tmp_path):
     pytest.importorskip("onnxruntime")
-    assert "Q/DQ that did not fuse" in named(traps.with_inputs_only(tmp_path))
+    assert "Q/DQ that did not fuse" in named(traps.inputs_only(tmp_path))
 
 
 def test_int16_activations(tmp_path):
