@@ -260,13 +260,13 @@ def _named(path: Path) -> Iterator[None]:
         raise type(error)(f"{path}: {text}") from error
 
 
-def _old_file(entry: FileEntry, base: Path | None) -> bytes:
+def _old_file(entry: FileEntry, base: Path | None) -> np.ndarray:
     if base is None:
         raise InputError(
             "it is an update: give the folder of the version that it is the difference to"
         )
     for found in sorted(base.glob("*" + Path(entry.name).suffix)) if base.is_dir() else ():
-        data = found.read_bytes()
+        data = np.memmap(found, np.uint8, "r") if found.stat().st_size else np.empty(0, np.uint8)
         if hashlib.sha256(data).hexdigest() == entry.base:
             return data
     raise ModelError(

@@ -1,0 +1,131 @@
+"""Interleaved range asymmetric numeral systems: many lanes, one numpy operation for all of them.
+
+Each lane has a state x in [2^16, 2^32). To decode, its low bits choose a symbol, and it takes up a
+word of 16 bits when it falls below 2^16; all lanes share one stream of words. To encode is the
+same backwards, so the encoder first collects what there is to code.
+
+Duda, "Asymmetric numeral systems" (arXiv 1311.2540), section 3.3; interleaving after Giesen,
+"Interleaved entropy coders" (arXiv 1402.3392).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ...errors import ModelError
+
+__all__ = ["BITS", "Decoder", "Encoder", "lanes_for"]
+
+BITS = 14  # of a probability
+LOW = 1 << 16
+MOST_LANES = 1 << 13
+REFILL = 1 << 17  # bytes
+
+
+def lanes_for(symbols: int) -> int:
+    """How many lanes: each costs 2 bytes, few are slow."""
+    lanes = 16
+    while lanes < MOST_LANES and lanes * 2048 < symbols:
+        lanes *= 2
+    return lanes
+
+
+class Encoder:
+    """Collects frequencies and starts of symbols, step by step, and codes them at the end."""
+
+    def __init__(self, lanes: int):
+        self._lanes = lanes
+        self._steps: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def put(self, freq: np.ndarray, start: np.ndarray) -> None:
+        """Add symbols, in order; uint16, the frequencies of each class adding up to 2^`BITS`."""
+        for at in range(0, len(freq), self._lanes):
+            self._steps.append((freq[at : at + self._lanes], start[at : at + self._lanes]))
+
+    def finish(self) -> bytes:
+        """The states, 4 bytes a lane, and the words, little-endian."""
+        x = np.full(self._lanes, LOW, np.uint64)
+        words = []
+        for freq, start in reversed(self._steps):
+            f, state = freq.astype(np.uint64), x[: len(freq)]
+            over = state >= f << np.uint64(32 - BITS)
+            words.append((state[over] & np.uint64(LOW - 1)).astype("<u2"))
+            state = np.where(over, state >> np.uint64(16), state)
+            x[: len(freq)] = ((state // f) << np.uint64(BITS)) + state % f + start
+        return x.astype("<u4").tobytes() + b"".join(w.tobytes() for w in reversed(words))
+
+
+class Decoder:
+    """Takes symbols out of what `Encoder` made.
+
+    Args:
+        read: gives so many bytes from an offset on.
+        at: where the coded bytes begin,
+        end: and end.
+    """
+
+    def __init__(self, read: Callable[[int, int], bytes], at: int, end: int, lanes: int):
+        self._read, self._at, self._end, self._lanes = read, at, end, lanes
+        states = self._bytes(4 * lanes)
+        if len(states) < 4 * lanes:
+            raise ModelError("its coded data end too early: it was changed")
+        self._x = np.frombuffer(states, "<u4").astype(np.uint32)
+        self._words = np.empty(0, np.uint32)
+        self._next = 0
+
+    def take(
+        self, base: np.ndarray, symbols: np.ndarray, freq: np.ndarray, start: np.ndarray
+    ) -> np.ndarray:
+        """The next `len(base)` symbols.
+
+        Args:
+            base: int32, where each symbol's class begins in `symbols`, a multiple of 2^`BITS`.
+            symbols: uint8, the symbol of each slot of each class.
+            freq: uint32, 256 for each class.
+            start: uint32, likewise, the first slot of each symbol.
+        """
+        out = np.empty(len(base), np.uint8)
+        mask, bits, sixteen = np.uint32((1 << BITS) - 1), np.uint32(BITS), np.uint32(16)
+        for at in range(0, len(base), self._lanes):
+            rows = base[at : at + self._lanes]
+            x = self._x[: len(rows)]
+            slot = x & mask
+            symbol = symbols.take(rows + slot.view(np.int32))
+            out[at : at + len(rows)] = symbol
+            key = (rows >> (BITS - 8)) + symbol
+            x >>= bits
+            x *= freq.take(key)
+            x += slot
+            x -= start.take(key)
+            empty = np.flatnonzero(x < LOW)
+            if len(empty):
+                x[empty] = (x[empty] << sixteen) | self._more(len(empty))
+        return out
+
+    def finish(self) -> None:
+        """Check that everything was taken.
+
+        Raises:
+            ModelError: it was not, or the states are not what the encoder began with.
+        """
+        left = self._next < len(self._words) or self._at < self._end
+        if left or (self._x != LOW).any():
+            raise ModelError("its coded data do not end as they should: it was changed")
+
+    def _more(self, count: int) -> np.ndarray:
+        if self._next + count > len(self._words):
+            fresh = np.frombuffer(self._bytes(REFILL), "<u2").astype(np.uint32)
+            self._words = np.concatenate([self._words[self._next :], fresh])
+            self._next = 0
+            if count > len(self._words):
+                raise ModelError("its coded data end too early: it was changed")
+        words = self._words[self._next : self._next + count]
+        self._next += count
+        return words
+
+    def _bytes(self, most: int) -> bytes:
+        data = self._read(self._at, min(most, self._end - self._at))
+        self._at += len(data)
+        return data[: len(data) // 2 * 2]
