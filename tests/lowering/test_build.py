@@ -11,7 +11,7 @@ from edgewise.errors import UnsupportedOperator
 from edgewise.graph.canonical import FAKE_QUANTIZE
 from edgewise.graph.fold import fold
 from edgewise.loading.torch import load_module
-from edgewise.lowering.build import build
+from edgewise.lowering.build import build, untranslatable
 from edgewise.lowering.program import KINDS, NO_CLAMP, QUANTIZABLE, VALUE_PRESERVING
 
 from ..nets import NETS, make
@@ -151,6 +151,16 @@ def test_embeddings_are_rows_of_a_table():
     model = load_module(Words(), tokens)
     (have,) = reference.run(program_of(model), tokens.numpy())
     assert np.allclose(have, model(tokens).numpy(), atol=1e-6)
+
+
+def test_what_is_computed_once_needs_no_row():
+    model = load_module(
+        Call(lambda x: x + torch.arange(4.0).gather(0, torch.tensor([3, 1, 1, 0]))),
+        torch.randn(2, 4),
+    )
+    assert untranslatable(fold(model.module()), model.signature) == {}
+    x = np.zeros((3, 4), np.float32)
+    assert reference.run(program_of(model), x)[0].tolist() == [[3, 1, 1, 0]] * 3
 
 
 def test_an_operator_without_a_row_is_named_with_its_layer():

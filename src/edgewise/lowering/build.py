@@ -89,14 +89,16 @@ def _translate(
 def untranslatable(module: fx.GraphModule, signature: Signature) -> dict[str, str]:
     """The layers of a folded graph whose operator no Program kind covers, each with the reason."""
     known = shapes(module, signature, 1)
-    return {
-        layer(node): _no_kind(node)
-        for node in module.graph.nodes
-        if node.op == "call_function"
-        and not isinstance(known[node], int | float)
-        and node.target not in (operator.getitem, FAKE_QUANTIZE, DYNAMIC)
-        and node.target not in TABLE
-    }
+    constants: set[fx.Node] = set()  # what is computed once, when the Program is built
+    found = {}
+    for node in module.graph.nodes:
+        if node.op in ("placeholder", "output"):
+            continue
+        if isinstance(known[node], int | float) or constants.issuperset(node.all_input_nodes):
+            constants.add(node)
+        elif node.target not in (operator.getitem, FAKE_QUANTIZE, DYNAMIC, *TABLE):
+            found[layer(node)] = _no_kind(node)
+    return found
 
 
 def _no_kind(node: fx.Node) -> str:
