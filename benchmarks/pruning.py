@@ -4,6 +4,8 @@
     python -m benchmarks.pruning analysis        # seconds to find the groups; three networks
     python -m benchmarks.pruning architectures   # which prune 30 % and run on all four runtimes
     python -m benchmarks.pruning latency         # ResNet-56 at 2x, all runtimes, in turns
+    python -m benchmarks.pruning training        # distilled after it; see pruning_training.py
+    python -m benchmarks.pruning sst2            # a BERT-style classifier; see pruning_sst2.py
 
 `benchmarks.peers.torch_pruning` gives the peer's figures for the first three, in its own
 environment.
@@ -30,30 +32,38 @@ INNER = ("conv1", "layer2.0.conv2*", "layer3.0.conv2*")
 SAMPLES = 512
 
 
-def accuracy(images: int) -> None:
+def accuracy(images: int, only: list[str]) -> None:
     """One-shot accuracy of ResNet-56 on CIFAR-10's test images, without any training."""
     net = load(NET)
     model = ew.load(net.module, net.example)
     data = {"calibration": training(SAMPLES)}
-    print(f"{NET} whole: {top1(model, net, images):.2%} of {images}", flush=True)
-    rows = [(target, "global", "l1", True) for target in ("1.30x", "2x")] + [
-        (target, scope, criterion, False)
-        for target in ("1.98x", "1.30x")
-        for criterion in ("l1", "taylor", "random")
-        for scope in ("layer", "global")
-    ]
-    for target, scope, criterion, reconstruct in rows:
-        step = ew.Prune(
-            TARGETS[target], "macs", scope, criterion, INNER, 1, SAMPLES, reconstruct
-        )  # fmt: skip
+    rows = {
+        f"{target} {scope} {criterion}{' reconstructed' * anew}": (target, scope, criterion, anew)
+        for target, scope, criterion, anew in [
+            (target, scope, "l1", True)
+            for target in ("1.30x", "2x")
+            for scope in ("global", "sensitivity")
+        ] + [
+            (target, "sensitivity", "l1", False) for target in ("1.98x", "1.30x")
+        ] + [
+            (target, scope, criterion, False)
+            for target in ("1.98x", "1.30x")
+            for criterion in ("l1", "taylor", "random")
+            for scope in ("layer", "global")
+        ]
+    }  # fmt: skip
+    if not only:
+        print(f"{NET} whole: {top1(model, net, images):.2%} of {images}", flush=True)
+    for name in only or rows:
+        target, scope, criterion, anew = rows[name]
+        step = ew.Prune(TARGETS[target], "macs", scope, criterion, INNER, 1, SAMPLES, anew)
         start, plans = time.perf_counter(), []
         small = step(model, data, show=plans.append)
         seconds = time.perf_counter() - start
         before, after = plans[0].macs
         print(
-            f"{before / after:.2f}x fewer MACs, {criterion}, {scope}"
-            f"{', reconstructed' if reconstruct else ''}: {top1(small, net, images):.2%} "
-            f"({seconds:.0f} s to make)",
+            f"{name}: {before / after:.2f}x fewer MACs, {top1(small, net, images):.2%} "
+            f"of {images} ({seconds:.0f} s to make)",
             flush=True,
         )
 
@@ -136,17 +146,27 @@ def latency() -> None:
 
 
 def main() -> None:
-    """Run one of the four."""
+    """Run one of the six."""
     warnings.filterwarnings("ignore")
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("accuracy", "analysis", "architectures", "latency"))
+    choices = ("accuracy", "analysis", "architectures", "latency", "training", "sst2")
+    parser.add_argument("what", choices=choices)
     parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--only", nargs="*", default=[], help="of the architectures")
+    parser.add_argument("--only", nargs="*", default=[], help="these rows or networks")
     given = parser.parse_args()
     if given.what == "accuracy":
-        accuracy(given.images)
+        accuracy(given.images, given.only)
     elif given.what == "architectures":
         architectures(given.only)
+    elif given.what == "training":
+        from .pruning_training import ROWS, train_row
+
+        for name in given.only or ROWS:
+            train_row(name)
+    elif given.what == "sst2":
+        from .pruning_sst2 import run
+
+        run()
     else:
         {"analysis": analysis, "latency": latency}[given.what]()
 

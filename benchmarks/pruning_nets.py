@@ -10,7 +10,7 @@ import torch
 
 from .nets import load, normalise_cifar, shared
 
-__all__ = ["ANALYSED", "NET", "TARGETS", "timed", "training"]
+__all__ = ["ANALYSED", "NET", "TARGETS", "labelled", "timed", "training"]
 
 NET = "resnet56"
 TARGETS = {"1.30x": 0.2308, "1.98x": 0.495, "2x": 0.5}  # share of the MACs that goes
@@ -21,6 +21,12 @@ def training(n: int) -> np.ndarray:
     """The first `n` training images, without labels, as the networks take them."""
     with np.load(shared("cifar10", "cifar10_train20k_test10k.npz")) as file:
         return normalise_cifar(file["x_train"][:n])
+
+
+def labelled() -> tuple[np.ndarray, np.ndarray]:
+    """All 20,000 training images as the networks take them, and their classes."""
+    with np.load(shared("cifar10", "cifar10_train20k_test10k.npz")) as file:
+        return normalise_cifar(file["x_train"]), file["y_train"].astype(np.int64)
 
 
 def vit() -> tuple[torch.nn.Module, torch.Tensor]:

@@ -52,21 +52,23 @@ def prune_inner(net: Net, criterion: str, scope: str, share: float) -> float:
     return macs / left
 
 
-def accuracies(images: int) -> None:
+def accuracies(images: int, only: list[str]) -> None:
     """One-shot accuracy of ResNet-56."""
-    for target in ("1.30x", "1.98x"):
-        for criterion in ("l1", "taylor"):
-            for scope in ("layer", "global"):
-                net = load(NET)
-                fewer = prune_inner(net, criterion, scope, TARGETS[target])
-                part = Net(
-                    net.name, net.module, net.example, net.calibration,
-                    net.inputs[:images], net.labels[:images],
-                )  # fmt: skip
-                print(
-                    f"{fewer:.2f}x fewer MACs, {criterion}, {scope}: {accuracy(part):.2%}",
-                    flush=True,
-                )
+    rows = {
+        f"{target} {scope} {criterion}": (target, scope, criterion)
+        for target in ("1.30x", "1.98x")
+        for criterion in ("l1", "taylor")
+        for scope in ("layer", "global")
+    }
+    for name in only or rows:
+        target, scope, criterion = rows[name]
+        net = load(NET)
+        fewer = prune_inner(net, criterion, scope, TARGETS[target])
+        part = Net(
+            net.name, net.module, net.example, net.calibration,
+            net.inputs[:images], net.labels[:images],
+        )  # fmt: skip
+        print(f"{name}: {fewer:.2f}x fewer MACs, {accuracy(part):.2%} of {images}", flush=True)
 
 
 def analysis() -> None:
@@ -82,33 +84,61 @@ def analysis() -> None:
         print(f"{name}: {seconds:.4f} s for the dependency graph", flush=True)
 
 
-def architectures() -> None:
-    """Prune 30 % of each architecture of the tests out of the box, then run it."""
-    from tests.architectures import ARCHITECTURES, build
+def architectures(only: list[str]) -> None:
+    """Prune 30 % of each architecture of the tests, then run it.
 
-    for name in ARCHITECTURES:
-        net, inputs = build(name, 2)
-        example = inputs if len(inputs) > 1 else inputs[0]
-        try:
-            with torch.no_grad():
-                outputs = net(*inputs).shape[-1]
-            ignored = [
-                m for m in net.modules()
-                if isinstance(m, torch.nn.Linear | torch.nn.Conv2d)
-                and outputs in (getattr(m, "out_features", None), getattr(m, "out_channels", None))
-            ]  # fmt: skip
-            before, _ = tp.utils.count_ops_and_params(net, example)
-            pruner = tp.pruner.BasePruner(
-                net.requires_grad_(True), example, tp.importance.GroupMagnitudeImportance(p=1),
-                pruning_ratio=0.3, ignored_layers=ignored,
-            )  # fmt: skip
-            pruner.step()
-            with torch.no_grad():
-                net(*inputs)
-            after, _ = tp.utils.count_ops_and_params(net, example)
-            print(f"{name}: {before / after:.2f}x fewer MACs, runs", flush=True)
-        except Exception as error:
-            print(f"{name}: {type(error).__name__}: {str(error)[:120]}", flush=True)
+    First out of the box; where that fails, with the heads of attention layers named to it.
+    """
+    from tests.architectures import ARCHITECTURES
+
+    for name in only or ARCHITECTURES:
+        said = []
+        for named in (False, True):
+            try:
+                said.append(_pruned(name, named))
+                break
+            except Exception as error:
+                said.append(f"{type(error).__name__}: {str(error)[:120]}")
+        print(f"{name}: " + "; with heads named: ".join(said), flush=True)
+
+
+def _pruned(name: str, named: bool) -> str:
+    from tests.architectures import build
+
+    net, inputs = build(name, 2)
+    example = inputs if len(inputs) > 1 else inputs[0]
+    heads = _heads(net) if named else {}
+    if named and not heads:
+        raise ValueError("none found")
+    with torch.no_grad():
+        outputs = net(*inputs).shape[-1]
+    ignored = [
+        m for m in net.modules()
+        if isinstance(m, torch.nn.Linear | torch.nn.Conv2d)
+        and outputs in (getattr(m, "out_features", None), getattr(m, "out_channels", None))
+    ]  # fmt: skip
+    before, _ = tp.utils.count_ops_and_params(net, example)
+    pruner = tp.pruner.BasePruner(
+        net.requires_grad_(True), example, tp.importance.GroupMagnitudeImportance(p=1),
+        pruning_ratio=0.3, ignored_layers=ignored, num_heads=heads,
+        prune_num_heads=named, prune_head_dims=not named, head_pruning_ratio=0.3 * named,
+    )  # fmt: skip
+    pruner.step()
+    with torch.no_grad():
+        net(*inputs)
+    after, _ = tp.utils.count_ops_and_params(net, example)
+    return f"{before / after:.2f}x fewer MACs, runs"
+
+
+def _heads(net: torch.nn.Module) -> dict[torch.nn.Module, int]:
+    """How many heads the projections of attention layers of the transformers package hold."""
+    found = {}
+    for module in net.modules():
+        size = getattr(module, "head_dim", None) or getattr(module, "attention_head_size", None)
+        for child in ("query", "key", "value", "q_proj", "k_proj", "v_proj"):
+            if isinstance(layer := getattr(module, child, None), torch.nn.Linear) and size:
+                found[layer] = layer.out_features // size
+    return found
 
 
 def main() -> None:
@@ -117,12 +147,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("accuracy", "analysis", "architectures"))
     parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--only", nargs="*", default=[], help="these rows or networks")
     given = parser.parse_args()
     print(f"torch-pruning {version('torch-pruning')}")
     if given.what == "accuracy":
-        accuracies(given.images)
+        accuracies(given.images, given.only)
     else:
-        {"analysis": analysis, "architectures": architectures}[given.what]()
+        architectures(given.only) if given.what == "architectures" else analysis()
 
 
 if __name__ == "__main__":
