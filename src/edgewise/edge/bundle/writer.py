@@ -27,12 +27,12 @@ class Contents:
     """What goes into a bundle beside the manifest's own words.
 
     Attributes:
-        segments: by runtime and suffix (``("onnxruntime", ".onnx")``), where the tensors are.
+        segments: by runtime and file name, where the tensors are.
         golden: the arrays that the manifest's `Golden` describes, inputs first.
         texts: further files by name, such as licences and the bill of materials.
     """
 
-    segments: Mapping[tuple[str, str], Sequence[codec.Segment]]
+    segments: Mapping[str, Mapping[str, Sequence[codec.Segment]]]
     golden: Sequence[np.ndarray] = ()
     texts: Mapping[str, bytes] | None = None
 
@@ -73,7 +73,7 @@ def write_bundle(
             suffix = Path(file).suffix.lower()
             name = named[file] = STEM + suffix
             data = (artifact.path.parent / file).read_bytes()
-            add(name, data, contents.segments.get((artifact.runtime, suffix), ()))
+            add(name, data, contents.segments[artifact.runtime].get(file, ()))
         artifacts.append(
             replace(
                 artifact,
