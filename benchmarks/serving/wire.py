@@ -87,9 +87,10 @@ def inputs_of(artifact: Artifact, seed: int = 0) -> tuple[np.ndarray, ...]:
 
 @dataclass(frozen=True)
 class Served:
-    """A server that runs: its HTTP port, its sockets and its process."""
+    """A server that runs: its ports, its sockets and its process."""
 
     port: int
+    grpc_port: int | None
     socket: Path
     admin: Path
     process: subprocess.Popen
@@ -107,7 +108,10 @@ def serving(root: Path, *options: str) -> Iterator[Served]:
             line = process.stderr.readline().decode()
             if not line.startswith("http"):
                 raise RuntimeError(line + process.stderr.read().decode())
-            yield Served(int(line.rsplit(":", 1)[1]), local, admin, process)
+            port, grpc_port = int(line.rsplit(":", 1)[1]), None
+            if "--grpc-port" in options:
+                grpc_port = int(process.stderr.readline().decode().rsplit(":", 1)[1])
+            yield Served(port, grpc_port, local, admin, process)
         finally:
             process.terminate()
             process.wait(20)

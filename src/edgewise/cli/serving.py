@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Never
 
 from typer import Argument, Option
 
-from .app import Answer, command
+from .app import command
 
 __all__ = ["serve"]
 
@@ -49,24 +51,17 @@ def serve(
     ] = 16,
     max_samples: Annotated[int, Option(min=1, help="Samples in one request.")] = 64,
     max_bytes: Annotated[int, Option(min=1024, help="Bytes in one request.")] = 16 << 20,
-) -> Answer:
+) -> Never:
     """Serve models over HTTP and gRPC, until interrupted.
 
     It speaks the Open Inference Protocol v2. Inputs are never written or logged. SIGHUP looks for
     new versions.
     """
     from ..edge.serving.limits import Limits
-    from ..edge.serving.server import Listen, Server
+    from ..edge.serving.server import Listen, Settings
+    from ..record import encode
 
     listen = Listen(host, port, grpc_port, socket, admin, token, certificate, key)
     limits = Limits(body_bytes=max_bytes, samples=max_samples, waiting=waiting)
-    server = Server(root, listen, limits, threads=threads, instances=instances, started=_announce)
-    server.run()
-    return Answer({"stopped": True}, lambda: "stopped")
-
-
-def _announce(server) -> None:
-    import sys
-
-    for line in server.addresses():
-        print(line, file=sys.stderr, flush=True)
+    settings = encode(Settings(root, listen, limits, threads, instances)).decode()
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "edgewise.edge.serving", settings])

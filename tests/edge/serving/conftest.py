@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from edgewise.edge.serving.limits import Limits
-from edgewise.edge.serving.server import Listen, Server
+from edgewise.edge.serving.server import Listen, Server, Settings
 
 from ..tiny import write_onnx
 
@@ -80,7 +80,8 @@ def running(root: Path, folder: Path, limits: Limits | None = None, **options: A
         admin=folder / "admin.sock",
         **{k: options.pop(k) for k in ("token", "certificate", "key", "grpc_port") if k in options},
     )
-    server = Server(root, listen, limits, threads=1, started=lambda _: up.set(), **options)
+    settings = Settings(root, listen, limits or Limits(), threads=1, **options)
+    server = Server(settings, started=lambda _: up.set())
     failure: list[BaseException] = []
 
     def run() -> None:

@@ -3,7 +3,7 @@ import subprocess
 
 import pytest
 
-from edgewise.edge.serving.server import Listen, Server
+from edgewise.edge.serving.server import Listen, Server, Settings
 from edgewise.errors import InputError
 
 from .conftest import UnixConnection, talk
@@ -71,7 +71,7 @@ def test_tls_is_served_with_the_certificate(models, serving, tmp_path, token):
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "example.org"])
 def test_others_are_served_only_with_a_token(models, host):
     with pytest.raises(InputError, match="token"):
-        Server(models, Listen(host=host))
+        Server(Settings(models, Listen(host=host)))
 
 
 @pytest.mark.parametrize("text", ["", "short", "two lines of it\nand the second one", "ü" * 30])
@@ -79,27 +79,27 @@ def test_a_token_must_be_one(models, tmp_path, text):
     path = tmp_path / "token"
     path.write_text(text)
     with pytest.raises(InputError, match="has no token"):
-        Server(models, Listen(token=path))
+        Server(Settings(models, Listen(token=path)))
 
 
 def test_files_that_are_not_there_are_named(models, tmp_path):
     missing = tmp_path / "missing"
     with pytest.raises(InputError, match="missing cannot be read"):
-        Server(models, Listen(token=missing))
+        Server(Settings(models, Listen(token=missing)))
     with pytest.raises(InputError, match="no certificate and key"):
-        Server(models, Listen(certificate=missing, key=missing))
+        Server(Settings(models, Listen(certificate=missing, key=missing)))
     with pytest.raises(InputError, match="give both"):
-        Server(models, Listen(key=missing))
+        Server(Settings(models, Listen(key=missing)))
 
 
 def test_an_address_that_is_taken_is_said_to_be(models, server, tmp_path):
     with pytest.raises(InputError, match="another port"):
-        Server(models, Listen(port=server.server.port)).run()
+        Server(Settings(models, Listen(port=server.server.port))).run()
     with pytest.raises(InputError, match="another server listens"):
-        Server(models, Listen(port=None, socket=server.folder / "local.sock")).run()
+        Server(Settings(models, Listen(port=None, socket=server.folder / "local.sock"))).run()
     file = tmp_path / "file"
     file.write_text("mine")
     with pytest.raises(InputError, match="not a socket"):
-        Server(models, Listen(port=None, socket=file)).run()
+        Server(Settings(models, Listen(port=None, socket=file))).run()
     assert file.read_text() == "mine"
     assert server.ask("GET", "/v2/health/ready")[0] == 200

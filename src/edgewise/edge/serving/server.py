@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,12 +26,12 @@ if TYPE_CHECKING:
     from .listener import Listener
     from .rpc import Rpc
 
-__all__ = ["Listen", "Server"]
+__all__ = ["Listen", "Server", "Settings"]
 
 SWEEP_SECONDS = 1.0
 DRAIN_SECONDS = 10.0
 TOKEN_BYTES = 16
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # malloc.h
 KEPT_BYTES = 16 << 20
 
 
@@ -59,15 +58,30 @@ class Listen:
     key: Path | None = None
 
 
-class Server:
-    """Serves what lies under a path.
+@dataclass(frozen=True)
+class Settings:
+    """What to serve, where, and within which bounds.
 
-    Args:
+    Attributes:
         root: an artifact, or a folder of them (see `repository`).
         listen: where.
         limits: for clients.
-        threads: of the runtime, for each instance; by default all processors.
+        threads: of the runtime, for each instance; None for all processors.
         instances: how many inferences of one model may run at the same time.
+    """
+
+    root: Path
+    listen: Listen = field(default_factory=Listen)
+    limits: Limits = field(default_factory=Limits)
+    threads: int | None = None
+    instances: int = 1
+
+
+class Server:
+    """Serves models until it is stopped.
+
+    Args:
+        settings: what, where and within which bounds.
         started: called once it serves, with the server.
 
     Attributes:
@@ -75,24 +89,13 @@ class Server:
 
     Raises:
         InputError: an address that others can reach and no token, or files that cannot be read.
-        MissingExtra: the packages for serving are not installed.
     """
 
-    def __init__(
-        self,
-        root: str | os.PathLike[str],
-        listen: Listen | None = None,
-        limits: Limits | None = None,
-        *,
-        threads: int | None = None,
-        instances: int = 1,
-        started: Callable[[Server], None] | None = None,
-    ):
-        self.listen, self.limits = listen or Listen(), limits or Limits()
+    def __init__(self, settings: Settings, started: Callable[[Server], None] | None = None):
+        self.listen, self.limits = settings.listen, settings.limits
         self.port: int | None = None
         self.grpc_port: int | None = None
-        self._root, self._started = Path(root), started
-        self._options = {"threads": threads, "instances": instances}
+        self._settings, self._started = settings, started
         self._token = _token(self.listen)
         self._tls = _tls(self.listen)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -101,9 +104,10 @@ class Server:
         """Serve until `stop`, SIGINT or SIGTERM; SIGHUP looks for new versions.
 
         Raises:
+            MissingExtra: the packages for serving are not installed.
             EdgewiseError: a model that cannot be served, an address that cannot be taken.
         """
-        _keep_freed_memory()
+        _tune_malloc()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(self._serve())
 
@@ -126,7 +130,8 @@ class Server:
         from .listener import Listener
 
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-        models = Models(self._root, self.limits, **self._options)
+        given = self._settings
+        models = Models(given.root, given.limits, threads=given.threads, instances=given.instances)
         await models.load_all()
         listener = Listener(self.limits)
         rpc = self._rpc(models)
@@ -195,16 +200,18 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-def _keep_freed_memory() -> None:
-    """Have glibc keep some megabytes that were freed, instead of giving them back at once.
+def _tune_malloc() -> None:
+    """Set glibc's allocator for a server; other C libraries have no such setting (mallopt(3)).
 
-    A request of an image's size would otherwise map and fault in its pages anew each time, which
-    took a third of the server's time. Other C libraries have no such setting (mallopt(3)).
+    Some megabytes that were freed are kept: a request of an image's size would otherwise map and
+    fault in its pages anew each time, which took a third of the server's time. And threads share
+    one heap: the one that opens a model would otherwise leave a second behind.
     """
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt
         mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
         mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+        mallopt(M_ARENA_MAX, 1)
 
 
 def _token(listen: Listen) -> bytes | None:
