@@ -38,6 +38,7 @@ _HOMES = {
     "bundle": "bundling",
     "capabilities": "lowering.capabilities",
     "compare": "measuring",
+    "deploy": "deploying",
     "explain": "explaining",
     "inspect": "inspection",
     "load": "loading",
@@ -73,6 +74,7 @@ __all__ = [
     "bundle",
     "capabilities",
     "compare",
+    "deploy",
     "explain",
     "inspect",
     "load",
@@ -96,6 +98,7 @@ if TYPE_CHECKING:
     from .compress.round_weights import RoundWeights
     from .compress.sparsify import Sparsify
     from .data import Data, load_data
+    from .deploying import deploy
     from .edge.artifact import Artifact
     from .edge.bundle import Bundle, open_bundle
     from .errors import EdgewiseError

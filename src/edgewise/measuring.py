@@ -52,7 +52,7 @@ def measure(
     metric: str | Metric | Callable[..., Any] = "accuracy",
     runs: int = 700,
     threads: int | None = None,
-    device: str = "local",
+    device: str | Place = "local",
     progress: Progress | None = None,
 ) -> Measurement:
     """Latency, memory, load time and size of an artifact, and its metric on real data.
@@ -68,9 +68,9 @@ def measure(
         runs: inferences to time; a p90 takes 64 and a p99 662 of them.
         threads: of the runtime; by default as many as there are processors.
         device: where to measure: ``"local"`` is this machine; others as
-            `edgewise.devices.connect` takes them. There the metric is taken too, and up to 200
-            outputs are compared with those of the same file on this machine. Time on an emulated
-            device means nothing: no latency is given.
+            `edgewise.devices.connect` takes or gives them. There the metric is taken too, and up
+            to 200 outputs are compared with those of the same file on this machine. Time on an
+            emulated device means nothing: no latency is given.
         progress: called with the work done and in all, as it goes.
 
     Raises:
@@ -97,7 +97,7 @@ def compare(
     metric: str | Metric | Callable[..., Any] = "accuracy",
     runs: int = 700,
     threads: int | None = None,
-    device: str = "local",
+    device: str | Place = "local",
     progress: Progress | None = None,
 ) -> Comparison:
     """Measure several subjects in one run, in turns; arguments and errors as of `measure`.
@@ -117,8 +117,6 @@ def compare(
     names, opened = zip(*map(_open, subjects), strict=True)
     splits = _splits(data, opened)
     artifacts = {k: s for k, s in enumerate(opened) if isinstance(s, Artifact)}
-    if device != HERE.name and len(artifacts) < len(opened):
-        raise InputError(f"a Model does not run on {device}: lower it, and measure the artifact")
     samples = sum(len(split) for split in splits if split)
     total = len(artifacts) * runs + samples
 
@@ -127,6 +125,8 @@ def compare(
             progress(done, total)
 
     with connect(device) as place, ExitStack() as stack:
+        if place is not HERE and len(artifacts) < len(opened):
+            raise InputError(f"a Model does not run on {place.name}: lower it, measure the file")
         # A runtime first runs in a process of its own, which it may kill, then in this one.
         timings = _time(artifacts, splits, runs if place.timed else 1, threads, report, place)
         there = _there(artifacts, place, threads, stack)
@@ -147,7 +147,7 @@ def compare(
     measurements = tuple(
         Measurement(
             subject=names[k],
-            device=device,
+            device=place.name,
             **_of_file(subject, timings.get(k), place),
             **_of_score(metric, scores.get(k)),
             device_agreement=agreements.get(k),

@@ -17,6 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from edgewise.devices import cache, connect
+from edgewise.devices.emulated import Emulated
+
 SSHD = """
 Port {port}
 ListenAddress 127.0.0.1
@@ -85,6 +88,20 @@ def sshd(tmp_path_factory) -> Iterator[Server]:
         finally:
             server.terminate()
             server.wait()
+
+
+CPU = "emulated:cortex-a72"
+
+
+@pytest.fixture
+def emulated_place(tmp_path, monkeypatch) -> Iterator[Emulated]:
+    """A Cortex-A72 with an empty home, where one was made before: no test downloads anything."""
+    made = cache.folder() / "aarch64"
+    if not (made / "bookworm").exists() or not list(made.glob("onnxruntime*")):
+        pytest.skip(f"no emulated device in the cache: run `edgewise doctor --device {CPU}` once")
+    with connect(CPU) as place:
+        monkeypatch.setattr(Emulated, "home", tmp_path / "home")
+        yield place
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgewise import devices
-from edgewise.devices import cache, emulated
+from edgewise.devices import emulated
 from edgewise.edge.artifact import Artifact
 from edgewise.errors import DeviceError, InputError
 from edgewise.measuring import measure
@@ -14,23 +14,12 @@ from ..edge.tiny import write_onnx
 CPU = "emulated:cortex-a72"
 
 
-@pytest.fixture
-def place():
-    made = [cache.folder() / "aarch64" / name for name in ("bookworm",)]
-    made += list((cache.folder() / "aarch64").glob("onnxruntime-*"))
-    if len(made) < 2 or not all(path.exists() for path in made):
-        pytest.skip(f"no emulated device in {cache.folder()}: `edgewise doctor --device {CPU}`")
-    pytest.importorskip("onnx", reason="needs onnx to write a file")
-    with devices.connect(CPU) as place:
-        yield place
-
-
-def test_a_file_runs_there_and_its_time_is_never_called_latency(place, tmp_path):
+def test_a_file_runs_there_and_its_time_is_never_called_latency(emulated_place, tmp_path):
     """Nothing but numpy, msgspec, the runtime and the runner's zip is there."""
     path = write_onnx(tmp_path / "tiny.onnx", batch=2)
     x = np.random.default_rng(0).integers(-9, 9, (5, 4)).astype(np.float32)
     data = {"evaluation": (x, Artifact.open(path).run(x).argmax(1))}
-    found = measure(path, data, device=CPU, runs=700, threads=1)
+    found = measure(path, data, device=emulated_place, runs=700, threads=1)
     assert (found.device, found.runtime) == (CPU, "onnxruntime")
     assert (found.latency_ms, found.load_ms) == (None, None)
     assert found.memory_bytes > 0
@@ -43,9 +32,9 @@ def test_a_file_runs_there_and_its_time_is_never_called_latency(place, tmp_path)
     assert set(found.versions) <= {"numpy", "onnxruntime", "edgewise"}
 
 
-def test_a_runtime_without_wheels_there_is_refused(place):
+def test_a_runtime_without_wheels_there_is_refused(emulated_place):
     with pytest.raises(InputError, match="has no executorch: lower the model for onnxruntime or"):
-        place.command("executorch")
+        emulated_place.command("executorch")
 
 
 def test_only_known_processors_are_emulated():

@@ -21,8 +21,8 @@ EMULATED = "emulated:"
 FORMS = f"local, ssh://USER@HOST[:PORT][/PYTHON] or {EMULATED}{{{', '.join(CPUS)}}}"
 
 
-def connect(name: str) -> AbstractContextManager[Place]:
-    """The device of that name.
+def connect(name: str | Place) -> AbstractContextManager[Place]:
+    """The device of that name; of a place that is connected already, that place.
 
     Args:
         name: ``"local"``; ``"ssh://user@host:port/path/of/python"`` (port and path may be left
@@ -32,6 +32,8 @@ def connect(name: str) -> AbstractContextManager[Place]:
         InputError: no device is named so.
         DeviceError: it cannot be reached or made.
     """
+    if not isinstance(name, str):
+        return nullcontext(name)
     if name == HERE.name:
         return nullcontext(HERE)
     if name.startswith("ssh://"):

@@ -33,6 +33,7 @@ __all__ = ["CPUS", "Emulated"]
 
 CPUS = ("cortex-a53", "cortex-a72", "cortex-a76")  # as qemu calls them
 RUNTIMES = ("onnxruntime", "litert")
+BESIDE = ("numpy", "msgspec", "cryptography")
 SUITE, QEMU_SUITE = "bookworm", "trixie"
 PACKAGES = ("base-files", "python3.11-minimal", "libpython3.11-stdlib", "libstdc++6")
 PYTHON = "usr/bin/python3.11"
@@ -93,6 +94,26 @@ class Emulated:
         """The same file: qemu lets it through where the root has none of that name."""
         return str(path.resolve())
 
+    @property
+    def scratch(self) -> str:
+        """A folder that goes away."""
+        return self._folder.name
+
+    @property
+    def home(self) -> Path:
+        """Where what is deployed stays: in the user's cache, one for each processor."""
+        return cache.folder() / "aarch64/home" / self.cpu
+
+    def keep(self, paths: Sequence[str]) -> str:
+        """Copy files into ``edgewise`` in its home, each in one step; that folder."""
+        kept = self.home / "edgewise"
+        kept.mkdir(parents=True, exist_ok=True)
+        for path in map(Path, paths):
+            partial = kept / f".{path.name}.partial"
+            shutil.copyfile(path, partial)
+            partial.replace(kept / path.name)
+        return str(kept)
+
     def machine(self, found: dict[str, Any]) -> dict[str, Any]:
         """What is the emulated processor's and not this machine's."""
         true = {name: found[name] for name in TRUE_OF_IT if name in found}
@@ -139,30 +160,31 @@ def _version(program: str) -> str:
 
 
 def wheels(runtime: str) -> Path:
-    """A folder with the runtime, numpy and msgspec for aarch64, from the user's own pip.
+    """A folder with the runtime and what bundles need for aarch64, from the user's own pip.
 
     Raises:
         DeviceError: what pip said when it failed.
     """
     package = runners.get(runtime).package
     try:
-        wanted = f"{package}=={metadata.version(package)}"
+        wanted = (f"{package}=={metadata.version(package)}", *BESIDE)
     except metadata.PackageNotFoundError:
-        wanted = package
-    return cache.once(f"aarch64/{wanted.replace('==', '-')}", lambda into: _install(wanted, into))
+        wanted = (package, *BESIDE)
+    return cache.once(f"aarch64/{'+'.join(wanted)}", lambda into: _install(wanted, into))
 
 
-def _install(wanted: str, into: Path) -> None:
+def _install(wanted: Sequence[str], into: Path) -> None:
     platforms = [f"--platform=manylinux_2_{minor}_aarch64" for minor in GLIBC]
     abis = [f"--abi={abi}" for abi in ("cp311", "abi3", "none")]
     command = (
         *(sys.executable, "-m", "pip", "install", "--quiet", "--no-compile"),
         *("--target", str(into), "--only-binary=:all:"),
-        *("--python-version=3.11", "--implementation=cp", *abis, *platforms),
-        *(wanted, "numpy", "msgspec"),
+        *("--python-version=3.11", "--implementation=cp", *abis, *platforms, *wanted),
     )
     quiet = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=quiet)
     if done.returncode:
         said = (done.stderr.strip().splitlines() or [f"code {done.returncode}"])[-1]
-        raise DeviceError(f"pip cannot fetch {wanted} for aarch64 and Python 3.11: {said}")
+        raise DeviceError(
+            f"pip cannot fetch {', '.join(wanted)} for aarch64 and Python 3.11: {said}"
+        )

@@ -104,6 +104,17 @@ class Ssh:
         """All of it: the worker ran on the device."""
         return found
 
+    @property
+    def scratch(self) -> str:
+        """A folder there that goes away."""
+        return self._folder
+
+    def keep(self, paths: Sequence[str]) -> str:
+        """Move files that lie there into ``~/edgewise``, each in one step; that folder."""
+        files = " ".join(map(shlex.quote, paths))
+        script = f'cd && mkdir -p edgewise && mv -f {files} edgewise/ && echo "$PWD/edgewise"'
+        return self.shell(script).strip()
+
     def shell(self, script: str, given: bytes | IO[bytes] = b"") -> str:
         """Run lines of sh there and give what they print.
 

@@ -50,7 +50,7 @@ from typing import IO, Any
 import numpy as np
 
 from .. import errors
-from ..errors import EdgewiseError, RuntimeFailure
+from ..errors import DeviceError, EdgewiseError, RuntimeFailure
 from . import machine, profilers, runners, specimen
 from .wire import pack, unpack
 
@@ -313,13 +313,19 @@ class Session:
 
     def unbundle(self, path: str, into: str, key: str | None, secret: str | None) -> dict[str, Any]:
         """Check signature and hashes of a bundle, then unpack it into a new folder."""
-        from .bundle import open_bundle
-
         self.path = Path(path)
         pem, known = key and key.encode(), secret and bytes.fromhex(secret)
-        with open_bundle(path, pem, allow_unsigned=key is None, secret=known) as bundle:
-            files = {a.runtime: str(a.path) for a in bundle.extract(into)}
-            return {"files": files, "signed": bundle.signed}
+        try:
+            from .bundle import open_bundle
+
+            with open_bundle(path, pem, allow_unsigned=key is None, secret=known) as bundle:
+                files = {a.runtime: str(a.path) for a in bundle.extract(into)}
+                return {"files": files, "signed": bundle.signed}
+        except ModuleNotFoundError as error:
+            raise DeviceError(
+                f"{path} cannot be checked without {error.name}: run  pip install {error.name}  "
+                "on the device"
+            ) from None
 
     def _time(self, count: int) -> list[int]:
         clock, run, ns = time.perf_counter_ns, self.runner.run, [0] * count

@@ -19,13 +19,15 @@ from .report import Report
 from .written import Written
 
 if TYPE_CHECKING:
+    from ..deploying import Deployment, Trial
     from ..edge.doctor import Probe
     from ..explaining import Explanation
     from ..explaining.findings import Finding
     from ..inspection import Inspection
 
 __all__ = [
-    "agreement_text", "console", "examination", "explanation", "inspection", "report", "written",
+    "agreement_text", "console", "deployment", "examination", "explanation", "inspection",
+    "report", "written",
 ]  # fmt: skip
 
 NAME = 48  # characters of an operator's name
@@ -46,6 +48,32 @@ def examination(probes: Sequence[Probe], machine: Mapping[str, Any]) -> Renderab
     for probe in probes:
         rows.add_row(probe.runtime, probe.state, _plain(probe.version or probe.problem or ""))
     return Group(rows, Text(), _facts(machine_facts(machine)))
+
+
+def deployment(found: Deployment) -> RenderableType:
+    """What became of each artifact on the device, and what stays there."""
+    rows = _table("runtime", "", "golden inputs", "as here>", "p50>", "memory>", "temperature>")
+    for trial in found.trials:
+        rows.add_row(*map(_plain, _trial(trial)))
+    end = f"stays in {found.kept}" if found.kept else "nothing was left there"
+    lines = f"{found.subject} on {found.device}: {found.checked} checked there, {end}"
+    return Group(rows, Text(), _plain(lines))
+
+
+def _trial(trial: Trial) -> tuple[str, ...]:
+    m, golden = trial.measurement, trial.golden
+    if trial.skipped is not None:
+        return (trial.runtime, "not tried", trial.skipped)
+    verdict = trial.runtime, "passed" if trial.passed else "failed"
+    off = "" if golden is None else f"{golden.n}, off by {max(golden.max_abs):.2g}"
+    if m is None:
+        return (*verdict, off)
+    hottest = max((s.get("temperature_c", 0) for s in m.machine.get("meanwhile", ())), default=0)
+    return (
+        *(*verdict, off, percent_text(m.device_agreement.top1)),
+        ms_text(m.latency_ms.p50) if m.latency_ms else "emulated",
+        *(bytes_text(m.memory_bytes), f"{hottest:.0f} °C" if hottest else ""),
+    )
 
 
 def _facts(found: Mapping[str, str]) -> RenderableType:
@@ -153,7 +181,14 @@ def explanation(found: Explanation, most: int) -> RenderableType:
     rows = _table("operator", "kind", "kernel", "µs>", "share>", "")
     for row in dearest[:most]:
         off = "off the fast path" if row.fallback else ""
-        cells = (_short(row.layer) or "–", row.kind, row.kernel, f"{row.us:.1f}", f"{row.share:.1%}", off)
+        cells = (
+            _short(row.layer) or "–",
+            row.kind,
+            row.kernel,
+            f"{row.us:.1f}",
+            f"{row.share:.1%}",
+            off,
+        )
         rows.add_row(*map(_plain, cells))
     if rest := dearest[most:]:
         us, share = sum(o.us for o in rest), sum(o.share for o in rest)
@@ -179,6 +214,23 @@ def _found(row: Finding) -> RenderableType:
     if where:
         lines.insert(1, f"  at: {where}")
     return Group(Text(), _plain("\n".join(lines)))
+
+
+def sensitivity(found: Curves) -> RenderableType:
+    """What each group's pruning costs, one column an amount."""
+    amounts = sorted({row.amount for row in found.rows})
+    rows = _table("group", *(f"{100 * a:.3g} %>" for a in amounts))
+    groups: dict[str, list[str]] = {}
+    for row in found.rows:
+        groups.setdefault(row.group, []).append(loss_text(found, row))
+    for group, losses in groups.items():
+        rows.add_row(_plain(group), *losses)
+    what = (
+        f"{found.metric} lost of {percent_text(found.value)}, in points"
+        if found.metric in PROPORTIONS and found.value is not None
+        else "mean square of what the outputs move by, over their variance"
+    )
+    return Group(rows, Text(), Text(f"{what}; {found.n} samples, units chosen by {found.criterion}"))
 
 
 def agreement_text(found: Agreement) -> str:
