@@ -10,7 +10,7 @@ import pytest
 
 COMMANDS = (
     "doctor", "inspect", "quantize", "lower", "prune", "sparsify", "finetune", "distill",
-    "measure", "explain", "report", "demo",
+    "measure", "explain", "report", "deploy", "demo",
 )  # fmt: skip
 # What takes long to import; rich alone takes as long as all the rest.
 HEAVY = ("torch", "rich", "numpy.random", "scipy", "polars", "jinja2", "onnxruntime", "openvino")
