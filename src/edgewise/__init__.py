@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 # name -> module that has it
 _HOMES = {
+    "SmoothQuant": "compress.smooth",
+    "AWQ": "compress.smooth",
     "Artifact": "edge.artifact",
     "Bundle": "edge.bundle",
     "Data": "data",
@@ -51,6 +53,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AWQ",
     "Artifact",
     "Bundle",
     "Data",
@@ -68,6 +71,7 @@ __all__ = [
     "Recipe",
     "RoundWeights",
     "Session",
+    "SmoothQuant",
     "Sparsify",
     "Training",
     "allocate",
@@ -96,6 +100,7 @@ if TYPE_CHECKING:
     from .compress.prune import Prune
     from .compress.quantize import Quantize
     from .compress.round_weights import RoundWeights
+    from .compress.smooth import AWQ, SmoothQuant
     from .compress.sparsify import Sparsify
     from .data import Data, load_data
     from .deploying import deploy

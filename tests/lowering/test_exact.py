@@ -14,8 +14,11 @@ from ..nets import NETS, make
 EXACT = [name for name in NETS if name != "branches"]
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
-@pytest.mark.parametrize(("name", "bits"), [("residual", 4), ("inverted", 5), ("shuffle", 3)])
+@pytest.mark.parametrize(
+    ("name", "bits", "runtime"),
+    [("residual", 4, runtime) for runtime in RUNTIMES]
+    + [(*row, "litert") for row in (("inverted", 5), ("shuffle", 3))],
+)
 def test_values_of_fewer_bits_are_clamped_alike(name, bits, runtime, tmp_path):
     net, x = make(name)
     step = Quantize("int8", activation_bits=bits, weight_bits=bits, ranges="percentile")

@@ -263,7 +263,9 @@ class _Writer:
     def _floats(self, op: Op) -> list[str | None]:
         """A float operator's inputs; see the end of this module's introduction."""
         twin = self.twins.get(op.inputs[0].name)
-        if twin is None or op.kind not in SHIELDED:
+        # Of two computed values nothing is rounded, and MatMul takes no scales for each channel.
+        computed = op.kind == "matmul" and op.inputs[1].data is None
+        if twin is None or op.kind not in SHIELDED or computed:
             return [self.stored(t, weight=True) for t in op.inputs]
         axis = next((a for a, size in enumerate(twin.shape) if size > 1), 0)
         size = twin.shape[axis]
