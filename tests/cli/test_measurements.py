@@ -139,7 +139,7 @@ PROBES = {
 )
 def test_doctor_says_what_works(states, code, run, monkeypatch):
     probes = tuple(PROBES[state] for state in states)
-    monkeypatch.setattr(doctor, "examine", lambda: probes)
+    monkeypatch.setattr(doctor, "examine", lambda place: probes)
     done = run("doctor")
     assert done.code == code
     for probe in probes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from ..errors import InputError, MissingExtra, ModelError, RuntimeFailure
 from .place import HERE, Place
@@ -15,7 +16,7 @@ from .runners import RUNTIMES, files
 from .specimen import path_of
 from .worker import Worker
 
-__all__ = ["Probe", "examine"]
+__all__ = ["Probe", "describe", "examine"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,13 @@ def examine(
 ) -> tuple[Probe, ...]:
     """Try each of these runtimes at this place; `timeout` is in seconds for one of them."""
     return tuple(_examine(name, timeout, place) for name in names)
+
+
+def describe(place: Place = HERE, *, timeout: float = 60.0) -> dict[str, Any]:
+    """The machine there, as `machine.describe`; no runtime is imported for it."""
+    name = next(iter(RUNTIMES))
+    with Worker(name, timeout=timeout, command=place.command(name)) as worker:
+        return place.machine(worker.ask(describe=name)["machine"])
 
 
 def _examine(name: str, timeout: float, place: Place) -> Probe:
