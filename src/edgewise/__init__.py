@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 # name -> module that has it
 _HOMES = {
-    "SmoothQuant": "compress.smooth",
     "AWQ": "compress.smooth",
     "Artifact": "edge.artifact",
+    "Cluster": "compress.cluster",
     "Bundle": "edge.bundle",
     "Data": "data",
     "Dequantize": "compress.dequantize",
@@ -36,12 +36,14 @@ _HOMES = {
     "Session": "train",
     "Training": "train",
     "Sparsify": "compress.sparsify",
+    "SmoothQuant": "compress.smooth",
     "allocate": "compress.allocate",
     "bundle": "bundling",
     "capabilities": "lowering.capabilities",
     "compare": "measuring",
     "deploy": "deploying",
     "explain": "explaining",
+    "fresh": "train",
     "inspect": "inspection",
     "load": "loading",
     "load_data": "data",
@@ -50,12 +52,14 @@ _HOMES = {
     "open_bundle": "edge.bundle",
     "report": "reporting",
     "sensitivity": "compress.damage",
+    "write_back": "train",
 }
 
 __all__ = [
     "AWQ",
     "Artifact",
     "Bundle",
+    "Cluster",
     "Data",
     "Dequantize",
     "Distill",
@@ -80,6 +84,7 @@ __all__ = [
     "compare",
     "deploy",
     "explain",
+    "fresh",
     "inspect",
     "load",
     "load_data",
@@ -88,11 +93,13 @@ __all__ = [
     "open_bundle",
     "report",
     "sensitivity",
+    "write_back",
 ]
 
 if TYPE_CHECKING:
     from .bundling import bundle
     from .compress.allocate import allocate
+    from .compress.cluster import Cluster
     from .compress.damage import sensitivity
     from .compress.dequantize import Dequantize
     from .compress.equalize import Equalize
@@ -117,7 +124,7 @@ if TYPE_CHECKING:
     from .record import Measurement
     from .reporting import report
     from .step import Recipe
-    from .train import Distill, Finetune, Optimizer, Session, Training
+    from .train import Distill, Finetune, Optimizer, Session, Training, fresh, write_back
 
 
 def __getattr__(name: str):

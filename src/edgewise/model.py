@@ -112,6 +112,12 @@ class Model:
         target = torch.ops.edgewise.fake_quantize.default
         return any(node.target is target for node in self.graph.graph.nodes)
 
+    @property
+    def clustered(self) -> bool:
+        """Whether any weight is a codebook and indices."""
+        target = torch.ops.edgewise.lookup.default
+        return any(node.target is target for node in self.graph.graph.nodes)
+
     def __repr__(self) -> str:
         inputs = ", ".join(f"{s.name}{list(s.shape)}" for s in self.signature.inputs)
         count = sum(p.numel() for p in self.graph.parameters())

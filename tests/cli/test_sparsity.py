@@ -1,4 +1,4 @@
-"""sparsify: what it prints, what it writes, what it refuses."""
+"""sparsify, cluster: what they print, what they write, what they refuse."""
 
 from __future__ import annotations
 
@@ -26,6 +26,19 @@ def test_the_plan_comes_first_and_weights_are_zero(folder, run):
     assert int((weight == 0).sum()) == 288
 
 
+def test_weights_share_values(folder, run):
+    done = run(
+        "cluster", "nets:small", *SHAPE, "--bits", "3", "--reconstruct", "--data", "floats.npz",
+        "-o", "c.pt2", "--json",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert "576 weights share 8 values" in done.err
+    assert done.json["plan"]["params"] == {"bits": 3, "reconstruct": True}
+    assert ew.load(folder / "c.pt2").clustered
+    refused = run("cluster", "nets:small", *SHAPE, "--bits", "9", "-o", "new.pt2")
+    assert refused.code == 2 and refused.err.startswith("error: bits must be 1 to 8")
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -43,8 +56,13 @@ def test_a_bad_call_is_one_sentence(folder, run, options, said):
     assert not (folder / "new.pt2").exists()
 
 
-def test_the_options_are_the_fields():
-    options = inspect.signature(sparsity.sparsify).parameters
-    for field in dataclasses.fields(ew.Sparsify):
-        default = 0.5 if field.name == "amount" else options[field.name].default or field.default
+@pytest.mark.parametrize(
+    ("command", "step", "amount"),
+    [(sparsity.sparsify, ew.Sparsify, 0.5), (sparsity.cluster, ew.Cluster, None)],
+)
+def test_the_options_are_the_fields(command, step, amount):
+    options = inspect.signature(command).parameters
+    for field in dataclasses.fields(step):
+        given = options[field.name].default
+        default = amount if field.name == "amount" else field.default if given is None else given
         assert default == field.default

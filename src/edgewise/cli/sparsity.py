@@ -1,4 +1,4 @@
-"""The command that makes weights zero."""
+"""Commands that leave fewer bits in the same graph: sparsify, cluster."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typer import Option
 from .app import Answer, command, working
 from .options import DataOptions, ModelOptions, PixelOptions, output_file, shares
 
-__all__ = ["sparsify"]
+__all__ = ["cluster", "sparsify"]
 
 
 @command
@@ -65,6 +65,49 @@ def sparsify(
     whole = model.open(pixels)
     given = data.open(whole.signature, pixels, samples)
     with working("making weights zero"):
+        small = step(whole, given, show=lambda plan: print(plan, file=sys.stderr))
+    small.save(output)
+    made = Written.model(output, small.lineage)
+    return Answer(made, lambda: terminal.written(made))
+
+
+@command
+def cluster(
+    model: ModelOptions,
+    data: DataOptions,
+    pixels: PixelOptions,
+    output: Annotated[
+        Path, Option("--output", "-o", metavar="OUT.pt2", help="Where the clustered model goes.")
+    ],
+    bits: Annotated[int, Option(metavar="N", help="Of an index, 1 to 8.")] = 4,
+    values: Annotated[
+        str, Option(help="kmeans finds them; nf4 and log (powers of two) are fixed, with scales.")
+    ] = "kmeans",
+    start: Annotated[str, Option(help="Of k-means: linear, density or random.")] = "linear",
+    per: Annotated[str, Option(help="A codebook for each tensor or each channel.")] = "tensor",
+    block: Annotated[int, Option(metavar="N", help="Inputs to a scale of fixed values.")] = 64,
+    keep: Annotated[
+        list[str] | None,
+        Option(metavar="LAYER", help="A layer to leave alone, or a pattern; repeatable."),
+    ] = None,
+    samples: Annotated[int, Option(metavar="N", help="The most samples to look at.")] = 256,
+    reconstruct: Annotated[
+        bool, Option("--reconstruct", help="Choose values by what layers give on the data.")
+    ] = False,
+) -> Answer:
+    """Let weights share a few values.
+
+    Zeros stay zero. What shrinks is the file, once it is compressed.
+    """
+    from .. import Cluster
+    from ..reporting import terminal
+    from ..reporting.written import Written
+
+    output_file(output, model.model)
+    step = Cluster(bits, values, start, per, block, tuple(keep or ()), samples, reconstruct)
+    whole = model.open(pixels)
+    given = data.open(whole.signature, pixels, samples)
+    with working("clustering"):
         small = step(whole, given, show=lambda plan: print(plan, file=sys.stderr))
     small.save(output)
     made = Written.model(output, small.lineage)

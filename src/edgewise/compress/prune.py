@@ -124,6 +124,8 @@ class Prune(Step):
     def requires(self, model: Model) -> None:
         if model.quantized:
             raise StepError("the model is quantized already: prune the float model, then quantize")
+        if model.clustered:
+            raise StepError("the model's weights share values: prune it before that")
 
     def plan(self, model: Model, data: Data | None) -> PrunePlan:
         coupling = analyse(model.graph, model.signature)

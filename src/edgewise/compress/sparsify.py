@@ -124,6 +124,8 @@ class Sparsify(Step):
     def requires(self, model: Model) -> None:
         if model.quantized:
             raise StepError("the model is quantized already: make the float model sparse first")
+        if model.clustered:
+            raise StepError("the model's weights share values: make it sparse before that")
 
     def plan(self, model: Model, data: Data | None) -> SparsityPlan:
         weights, skipped = self._weights(model.graph)

@@ -11,11 +11,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..errors import ModelError
 from ..math.affine import fake_quantize
+from ..math.codebook import lookup
 from ..record import Signature, TensorSpec
 from .inplace import InPlace
 
 __all__ = [
     "FAKE_QUANTIZE",
+    "LOOKUP",
     "bound",
     "canonical",
     "check",
@@ -29,6 +31,7 @@ __all__ = [
 
 aten = torch.ops.aten
 FAKE_QUANTIZE = fake_quantize._opoverload
+LOOKUP = lookup._opoverload
 
 
 def canonical(module: fx.GraphModule) -> fx.GraphModule:
@@ -161,10 +164,11 @@ def sweep(module: fx.GraphModule) -> None:
 def layer(node: fx.Node) -> str:
     """The name the user knows: the module that owns the weight, else the node's own name."""
     for argument in node.all_input_nodes[1:]:
-        while argument.op == "call_function" and argument.target is FAKE_QUANTIZE:
+        while argument.op == "call_function" and argument.target in (FAKE_QUANTIZE, LOOKUP):
             argument = argument.args[0]
-        if argument.op == "get_attr" and "." in argument.target:
-            return argument.target.rpartition(".")[0]
+        name = str(argument.target).removesuffix(".codebook")
+        if argument.op == "get_attr" and "." in name:
+            return name.rpartition(".")[0]
     return node.name
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from .canonical import sweep
+from .codebooks import expand
 
 __all__ = ["average_whole", "constant", "fold", "set_constant"]
 
@@ -41,10 +42,11 @@ IDENTITIES = {
 def fold(module: fx.GraphModule) -> fx.GraphModule:
     """Fold batch-norm into the convolution or linear before it; drop dropout and identities.
 
-    Changes `module` in place and returns it. With ``y = (w x + b - mean) * g + beta`` and
-    ``g = gamma / sqrt(var + eps)``, the folded weight is ``w g`` and the bias ``(b - mean) g +
-    beta`` (Jacob et al. 2018, arXiv:1712.05877, equation 14).
+    Clustered weights become parameters again. Changes `module` in place and returns it. With ``y =
+    (w x + b - mean) * g + beta`` and ``g = gamma / sqrt(var + eps)``, the folded weight is ``w g``
+    and the bias ``(b - mean) g + beta`` (Jacob et al. 2018, arXiv:1712.05877, equation 14).
     """
+    expand(module)
     for node in list(module.graph.nodes):
         if node.target in IDENTITIES:
             node.replace_all_uses_with(node.args[0])

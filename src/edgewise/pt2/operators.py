@@ -22,6 +22,7 @@ from torch._ops import OpOverload
 
 from ..errors import ModelError
 from ..math.affine import fake_quantize, fake_quantize_dynamic
+from ..math.codebook import lookup
 
 __all__ = ["ARITHMETIC", "Arithmetic", "name_of", "resolve"]
 
@@ -88,7 +89,7 @@ ATEN = frozenset(_ATEN.split())
 
 EDGEWISE = {
     str(operator._opoverload): operator._opoverload
-    for operator in (fake_quantize, fake_quantize_dynamic)
+    for operator in (fake_quantize, fake_quantize_dynamic, lookup)
 }
 
 
