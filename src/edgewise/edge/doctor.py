@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import InputError, MissingExtra, ModelError, RuntimeFailure
 from .place import HERE, Place
-from .runners import RUNTIMES, files
+from .runners import RUNTIMES, files, lacks_wheels
 from .specimen import path_of
 from .worker import Worker
 
@@ -63,6 +63,14 @@ def _examine(name: str, timeout: float, place: Place) -> Probe:
             worker.ask(specimen=there[0])
             return Probe(name, "works", version=version)
         except MissingExtra as error:
-            return Probe(name, "missing", problem=str(error))
+            return Probe(name, "missing", problem=_lacks(name, worker) or str(error))
         except (ModelError, RuntimeFailure) as error:
             return Probe(name, "broken", problem=str(error))
+
+
+def _lacks(name: str, worker: Worker) -> str | None:
+    """Why pip would find no wheel there; known of Linux only."""
+    found = worker.ask(describe=name)["machine"]
+    if not found["kernel"].startswith("Linux"):
+        return None
+    return lacks_wheels(name, found["architecture"], found.get("libc", ""))

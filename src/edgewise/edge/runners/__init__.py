@@ -14,7 +14,9 @@ import numpy as np
 from ...errors import InputError, ModelError
 from ...record import Signature
 
-__all__ = ["RUNTIMES", "Runner", "files", "open_file", "probe", "runtime_of"]
+__all__ = [
+    "RUNTIMES", "Runner", "files", "lacks_wheels", "open_file", "probe", "runtime_of",
+]  # fmt: skip
 
 
 class Runner(Protocol):
@@ -58,6 +60,14 @@ RUNTIMES: dict[str, Runtime] = {
     )
 }
 
+# The least glibc that the wheels on PyPI load, by architecture: their manylinux tags.
+WHEELS = {
+    "onnxruntime": {"x86_64": "2.28", "aarch64": "2.28"},
+    "litert": {"x86_64": "2.27", "aarch64": "2.27"},
+    "executorch": {"x86_64": "2.28", "aarch64": "2.28"},
+    "openvino": {"x86_64": "2.28", "aarch64": "2.35"},
+}
+
 
 def get(name: str) -> Runtime:
     """The runtime of that name.
@@ -68,6 +78,28 @@ def get(name: str) -> Runtime:
     if name not in RUNTIMES:
         raise InputError(f"unknown runtime '{name}': choose one of {', '.join(RUNTIMES)}")
     return RUNTIMES[name]
+
+
+def lacks_wheels(name: str, architecture: str, libc: str) -> str | None:
+    """Why pip finds no wheel of a runtime for such a Linux; None where it does.
+
+    Args:
+        architecture, libc: as `edgewise.edge.machine.describe` gives them; a C library that is not
+            known is taken to be new enough.
+    """
+    wheels = WHEELS[get(name).name]
+    if architecture not in wheels:
+        known = " and ".join(wheels)
+        return f"{name} has no wheels for {architecture}, only for {known}: use a 64-bit system"
+    if libc == "musl":
+        return f"{name} has no wheels for musl: use a system with glibc, such as Debian"
+    if libc.startswith("glibc ") and _numbers(libc.split()[1]) < _numbers(wheels[architecture]):
+        return f"{name} needs glibc {wheels[architecture]}, this is {libc}: use a newer system"
+    return None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
 def runtime_of(path: str | os.PathLike[str]) -> str:
