@@ -17,6 +17,7 @@ from . import runners
 
 if TYPE_CHECKING:
     from .runners import Runner
+    from .stream import Stream, Streaming
 
 __all__ = ["Artifact"]
 
@@ -155,6 +156,16 @@ class Artifact:
             _permute(array, spec, self.layouts, back=False)
             for array, spec in zip(inputs, self.signature.inputs, strict=True)
         )
+
+    def stream(self, streaming: Streaming) -> Stream:
+        """Listen to an endless signal with this model (see `edgewise.edge.stream`).
+
+        Raises:
+            InputError: a model of several inputs or outputs, or an axis that it does not have.
+        """
+        from .stream import Stream
+
+        return Stream(self.run, self.signature, streaming)
 
     def run_batch(self, runner: Runner, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
         """Run at most `batch` samples, which must fit the signature, through an opened file."""

@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgewise.edge.artifact import Artifact
@@ -18,8 +18,9 @@ W = np.add.outer(np.arange(4), np.arange(3)).astype(np.float32)
 
 @given(
     files=st.lists(st.tuples(st.integers(1, 6), st.floats(0.001, 1)), min_size=1, max_size=3),
-    n=st.integers(1, 8),
+    n=st.integers(1, 6),
 )
+@settings(max_examples=40)
 def test_the_plan_is_the_cheapest(files, n):
     batches, seconds = zip(*files, strict=True)
     plan = lane.Plan.of(batches, seconds, 8)

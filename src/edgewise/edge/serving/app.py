@@ -19,6 +19,7 @@ from .connection import json_answer
 from .limits import Limits, Refused
 from .models import Models
 from .protocol import answer, ask, described
+from .streaming import serve_stream
 
 __all__ = ["EXTENSIONS", "Application", "authorized", "metadata", "method", "respond"]
 
@@ -58,6 +59,10 @@ class Application:
                 lane = self._lane(parts)
                 method(scope, "POST")
                 status, headers, body = await self._infer(lane, scope, receive)
+            elif parts[:3] == ["", "v2", "models"] and parts[-1] == "stream" and len(parts) == 5:
+                method(scope, "POST")
+                await serve_stream(self._lane(parts), scope, receive, send)
+                return
             else:
                 status, headers, body = self._other(parts, scope)
         except Refused as refused:

@@ -20,6 +20,7 @@ from .limits import Limits, Refused
 __all__ = ["Connection", "Intake", "json_answer"]
 
 BODIES = 8  # bodies of full size that all requests together may hold
+STREAM = b"/stream"
 PIPELINED = 16  # requests that a client may send before it has taken the first one's answer
 
 logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
@@ -51,6 +52,7 @@ class Connection(HttpToolsProtocol):
         self._in_head, self._arrived, self._refused = True, False, False
         self._head, self._body = 0, 0
         self._parts: list[bytes] = []
+        self._streams = False  # a body without end, handed on as it comes
         self._held, self._held_now = 0, 0  # by all requests here, and by the one being received
         self._unsent: tuple[int, float] | None = None
 
@@ -96,6 +98,7 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) >= PIPELINED:
             self._cut(Refused(429, f"more than {PIPELINED} requests wait in one connection"))
             return
+        self._streams = self.url.partition(b"?")[0].endswith(STREAM)
         refused = self._refusal()
         self._refused = refused is not None
         self.app = self._application if refused is None else _refuse(refused)
@@ -105,8 +108,11 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """A part of the body: kept whole, up to the limit."""
-        cycle = self.cycle
-        if self._refused or cycle.response_complete or self.transport.is_closing():
+        if self._refused or self.cycle.response_complete or self.transport.is_closing():
+            return
+        if self._streams:
+            self.since = self.loop.time()  # it may go on for ever, but not be silent
+            super().on_body(body)
             return
         self._body += len(body)
         if self._body > self.intake.limits.body_bytes or not self._hold(self._body):
@@ -120,8 +126,9 @@ class Connection(HttpToolsProtocol):
             return
         self._arrived = True
         # One piece, and no copy where it is the only one: uvicorn hands on `bytes` as they are.
-        self.cycle.body = b"".join(self._parts)
-        self._parts = []
+        if not self._streams:
+            self.cycle.body = b"".join(self._parts)
+            self._parts = []
         super().on_message_complete()
         if self.cycle.response_complete:  # refused before it was here
             self._wait_for_next()
@@ -169,6 +176,8 @@ class Connection(HttpToolsProtocol):
         if len(self.connections) > limits.connections:
             return Refused(503, f"more than {limits.connections} connections are open: try later")
         length = next((v for k, v in self.headers if k == b"content-length"), b"0")
+        if self._streams:
+            return None
         if int(length) > limits.body_bytes:
             return Refused(413, self._too_large())
         if not self._hold(int(length)):
