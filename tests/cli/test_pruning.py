@@ -68,6 +68,27 @@ def test_inspect_lists_the_groups(folder, run):
     assert "cut with them" in text and "cannot be cut" in text
 
 
+def test_sensitivity_is_shown_kept_and_reported(folder, run):
+    options = ("--data", "floats.npz", "--amount", "0.25", "--amount", "0.5")
+    done = run("sensitivity", "nets:small", *SHAPE, *options, "-o", "run", "--json")
+    assert done.code == 0, done.err
+    rows = [(row["group"], row["amount"]) for row in done.json["rows"]]
+    assert rows == [("0", 0.25), ("0", 0.5), ("4", 0.25), ("4", 0.5)]
+    assert done.json["metric"] == "accuracy"
+    text = run("sensitivity", "nets:small", *SHAPE, *options, "-o", "run").out
+    assert "25 %" in text and "accuracy lost" in text
+    assert len(list((folder / "run").iterdir())) == 1
+    done = run("report", "run")
+    assert done.code == 0, done.err
+    page = (folder / "run" / "report.html").read_text()
+    assert page.count("<polyline") == 2 and "What cutting each group alone costs" in page
+
+
+def test_sensitivity_needs_samples(folder, run):
+    done = run("sensitivity", "nets:small", *SHAPE)
+    assert done.code == 2 and "give --data" in done.err
+
+
 def test_the_options_are_the_fields():
     options = inspect.signature(pruning.prune).parameters
     for field in dataclasses.fields(ew.Prune):

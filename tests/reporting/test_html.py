@@ -20,7 +20,7 @@ from edgewise.reporting.report import Report, Row
 
 from .reports import REPORTS, demo_like
 
-VOID = {"meta", "br", "rect", "line"}  # the last two end themselves
+VOID = {"meta", "br", "rect", "line", "polyline"}  # the last three end themselves
 TAGS = VOID | {
     *("html", "head", "title", "style", "body", "header", "section", "div", "footer", "svg"),
     *("h1", "h2", "h3", "p", "ul", "li", "span", "small", "dl", "dt", "dd", "pre", "code"),

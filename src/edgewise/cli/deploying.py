@@ -42,7 +42,7 @@ def deploy(
     ] = None,
     clean: Annotated[bool, Option("--clean", help="Leave nothing there.")] = False,
 ) -> Answer:
-    """Carry to a device, check and try it there, measure, leave it there.
+    """Carry to a device, check, try and measure it there, leave it.
 
     Hashes and signature are checked on the device before a runtime opens anything. What passes is
     moved into ~/edgewise; of anything else nothing stays. Exit code 1 when it does not pass.

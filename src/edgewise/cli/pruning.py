@@ -1,4 +1,4 @@
-"""The command that prunes."""
+"""Commands about pruning: prune, sensitivity."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Annotated
 
 from typer import Option
 
-from .app import Answer, command, working
+from ..errors import InputError
+from .app import Answer, command, progress, working
 from .options import DataOptions, ModelOptions, PixelOptions, output_file, shares
 
-__all__ = ["prune"]
+__all__ = ["prune", "sensitivity"]
 
 
 @command
@@ -74,3 +75,51 @@ def prune(
     small.save(output)
     made = Written.model(output, small.lineage)
     return Answer(made, lambda: terminal.written(made))
+
+
+@command
+def sensitivity(
+    model: ModelOptions,
+    data: DataOptions,
+    pixels: PixelOptions,
+    amount: Annotated[
+        list[float] | None,
+        Option(metavar="SHARE", help="To cut of each group; repeatable. Default: 0.25, 0.5, 0.75."),
+    ] = None,
+    criterion: Annotated[
+        str, Option(metavar="NAME", help="Which units of a group go; as of prune.")
+    ] = "l1",
+    samples: Annotated[int, Option(metavar="N", help="The most samples to look at.")] = 256,
+    metric: Annotated[
+        str, Option(help="As of measure; taken where the data have targets.")
+    ] = "accuracy",
+    output: Annotated[
+        Path | None,
+        Option(
+            "--output",
+            "-o",
+            metavar="RUN",
+            help="A folder that keeps what was found, for `report`; what is there already is not "
+            "computed again.",
+        ),
+    ] = None,
+) -> Answer:
+    """What cutting each group alone costs.
+
+    Each group is cut by itself, by each amount, and the outputs are compared with the whole
+    model's; with labels, the metric too. `prune --scope sensitivity` goes by this.
+    """
+    from .. import sensitivity
+    from ..reporting import terminal
+
+    opened = model.open(pixels)
+    given = data.open(opened.signature, pixels, samples)
+    if given is None:
+        raise InputError("sensitivity is measured on samples: give --data")
+    amounts = tuple(amount) if amount else (0.25, 0.5, 0.75)
+    with progress("cutting each group") as advance:
+        found = sensitivity(
+            opened, given, amounts,
+            criterion=criterion, samples=samples, metric=metric, folder=output, progress=advance,
+        )  # fmt: skip
+    return Answer(found, lambda: terminal.sensitivity(found))

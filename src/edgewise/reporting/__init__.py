@@ -60,7 +60,7 @@ def report(
 
     Args:
         source: what `edgewise.measure` or `edgewise.compare` gave; or the folder of a run (with
-            its ``measurements.json``), or that file.
+            its ``measurements.json``, or what `edgewise.sensitivity` kept there), or that file.
         path: the page to write; None writes none.
         title: of the page.
 
@@ -78,7 +78,7 @@ def report(
     else:
         found = record(source)
     found = found if title is None else replace(found, title=title)
-    if not found.rows:
+    if not found.rows and not found.curves:
         raise InputError("there are no figures to report: measure at least one file")
     if path is not None:
         from .html import page

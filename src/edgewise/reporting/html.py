@@ -8,6 +8,7 @@ from typing import Any
 from ..errors import MissingExtra
 from .charts import charts
 from .columns import CONDITIONS, FIGURES, filled, name
+from .curves import panels
 from .figures import machine_facts
 from .findings import findings, label
 from .report import Report
@@ -36,9 +37,11 @@ def page(report: Report) -> str:
         report=report,
         findings=findings(report),
         charts=charts(report),
+        panels=panels(report),
         tables=[
             (title, filled(columns, report))
             for title, columns in (("Figures", FIGURES), ("Conditions", CONDITIONS))
+            if report.rows
         ],
         label=label,
         left_alone=_left_alone(report),

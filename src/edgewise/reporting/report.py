@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ..edge.artifact import Artifact
 from ..errors import InputError
-from ..record import Difference, Event, Measurement, Signature, decode, encode
+from ..record import Curves, Difference, Event, Measurement, Signature, decode, encode
 
 __all__ = ["FILE", "Origin", "Report", "Row", "now", "origin_of", "read", "save"]
 
 FILE = "measurements.json"  # in a run's folder
+CURVES = "sensitivity-*.json"  # likewise
 FORMAT = 1
 
 
@@ -48,6 +49,7 @@ class Report:
         notes: what a reader should know, a sentence each: where the data came from, what was not
             measured and why.
         commands: what makes the same files and figures again.
+        curves: how models bear the pruning of each group.
     """
 
     title: str
@@ -56,6 +58,7 @@ class Report:
     baseline: str = "the first file"
     notes: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
+    curves: tuple[Curves, ...] = ()
     format: int = FORMAT
 
     @property
@@ -114,10 +117,18 @@ def read(path: Path) -> Report:
     Raises:
         InputError: there is none, or it is damaged.
     """
-    file = path / FILE if path.is_dir() else path
+    folder = path.is_dir()
+    file = path / FILE if folder else path
+    curves = tuple(
+        decode(found.read_bytes(), Curves, str(found))
+        for found in (sorted(path.glob(CURVES)) if folder else ())
+    )
+    if curves and not file.is_file():
+        return Report("Sensitivity", now(), (), curves=curves)
     if not file.is_file():
         raise InputError(
-            f"{file} does not exist: give a folder or a file that `edgewise measure -o` or "
-            "`edgewise demo` wrote"
+            f"{file} does not exist: give a folder or a file that `edgewise measure -o`, "
+            "`edgewise sensitivity -o` or `edgewise demo` wrote"
         )
-    return decode(file.read_bytes(), Report, str(file))
+    found = decode(file.read_bytes(), Report, str(file))
+    return replace(found, curves=curves) if curves else found

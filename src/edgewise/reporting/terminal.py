@@ -11,9 +11,10 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..record import Agreement
+from ..record import Agreement, Curves
 from .columns import CONDITIONS, FIGURES, filled
-from .figures import bytes_text, count_text, machine_facts, ms_text, percent_text
+from .curves import loss_text
+from .figures import PROPORTIONS, bytes_text, count_text, machine_facts, ms_text, percent_text
 from .findings import conditions, findings
 from .report import Report
 from .written import Written
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "agreement_text", "console", "deployment", "examination", "explanation", "inspection",
-    "report", "written",
+    "report", "sensitivity", "written",
 ]  # fmt: skip
 
 NAME = 48  # characters of an operator's name
@@ -230,7 +231,9 @@ def sensitivity(found: Curves) -> RenderableType:
         if found.metric in PROPORTIONS and found.value is not None
         else "mean square of what the outputs move by, over their variance"
     )
-    return Group(rows, Text(), Text(f"{what}; {found.n} samples, units chosen by {found.criterion}"))
+    return Group(
+        rows, Text(), Text(f"{what}; {found.n} samples, units chosen by {found.criterion}")
+    )
 
 
 def agreement_text(found: Agreement) -> str:
