@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from .edge.bundle.conftest import write_keys
+
 README = Path(__file__).resolve().parents[1] / "README.md"
 LANGUAGES = ("python", "sh")
 
@@ -34,6 +36,9 @@ def test_the_blocks_run(tmp_path, monkeypatch):
     scope["model"].save("net.pt2")
     x, y = scope["data"]
     np.savez("data.npz", x=x, y=y)
+    private, public = write_keys(tmp_path)
+    private.rename("private.pem")
+    public.rename("public.pem")
     for block in blocks("sh"):
         for line in block.strip().splitlines():
             program, *arguments = shlex.split(line, comments=True)

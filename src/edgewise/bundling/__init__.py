@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from ..edge.bundle import (
     open_bundle,
     write_bundle,
 )
+from ..edge.codec import Segment
 from ..errors import InputError
 from ..record import Measurement, Signature, TensorSpec
 from .bom import BOM, bill_of_materials
@@ -50,6 +52,7 @@ def bundle(
     measurements: Sequence[Measurement] = (),
     licences: Sequence[str | os.PathLike[str]] = (),
     secret: bytes | None = None,
+    base: Bundle | None = None,
 ) -> Bundle:
     """Put artifacts into one file, signed: what it is, how good it is, and how to tell on a device.
 
@@ -68,6 +71,8 @@ def bundle(
         measurements: figures to carry along, as `measure` gives them.
         licences: SPDX identifiers, or files with the text of a licence.
         secret: 32 bytes by which it is encrypted (AES-256-GCM), see `read_secret`.
+        base: the full bundle of the version that devices have: this one then holds the
+            difference to it, and cannot be unpacked without it.
 
     Returns:
         The bundle, opened without a key.
@@ -99,9 +104,21 @@ def bundle(
         manifest = replace(manifest, golden=described)
     texts[BOM] = bill_of_materials(manifest)
     segments = {a.runtime: segments_of(a) for a in opened}
-    contents = Contents(segments=segments, golden=arrays, texts=texts)
+    contents = Contents(segments, arrays, texts, {} if base is None else _old_files(base))
     write_bundle(path, manifest, contents, private_key=key, secret=secret)
     return open_bundle(path, allow_unsigned=True, secret=secret)
+
+
+def _old_files(base: Bundle) -> dict[str, tuple[bytes, Sequence[Segment]]]:
+    """The files of a bundle, and where their tensors are."""
+    found = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for artifact in base.extract(Path(scratch) / "old"):
+            segments = segments_of(artifact)
+            for name in artifact.files:
+                data = (artifact.path.parent / name).read_bytes()
+                found[name] = data, segments.get(name, ())
+    return found
 
 
 def _golden(

@@ -14,7 +14,7 @@ from ..errors import EdgewiseError
 from .app import app
 
 # isort: off
-from . import machine, models, pruning, sparsity, training, measurements, deploying, serving, demo  # noqa: F401  (each adds its commands, in order)
+from . import machine, models, pruning, sparsity, training, measurements, bundles, deploying, serving, demo  # noqa: F401  (each adds its commands, in order)
 # isort: on
 
 __all__ = ["main"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +30,14 @@ class Contents:
         segments: by runtime and file name, where the tensors are.
         golden: the arrays that the manifest's `Golden` describes, inputs first.
         texts: further files by name, such as licences and the bill of materials.
+        old: by name in the bundle, the files that those of the artifacts are coded as the
+            difference to, and where their tensors are.
     """
 
     segments: Mapping[str, Mapping[str, Sequence[codec.Segment]]]
     golden: Sequence[np.ndarray] = ()
-    texts: Mapping[str, bytes] | None = None
+    texts: Mapping[str, bytes] = field(default_factory=dict)
+    old: Mapping[str, tuple[bytes, Sequence[codec.Segment]]] = field(default_factory=dict)
 
 
 def write_bundle(
@@ -61,10 +64,13 @@ def write_bundle(
     artifacts, files, members = [], [], {}
 
     def add(name: str, data: bytes, segments: Sequence[codec.Segment] = ()) -> None:
-        coded, salt = codec.encode(data, segments), None
+        old = contents.old.get(name)
+        coded, salt = codec.encode(data, segments, old), None
         if secret is not None:
             coded, salt = seal(coded, secret)
-        files.append(FileEntry(name, len(data), hashlib.sha256(data).hexdigest(), salt=salt))
+        base = old and hashlib.sha256(old[0]).hexdigest()
+        digest = hashlib.sha256(data).hexdigest()
+        files.append(FileEntry(name, len(data), digest, base=base, salt=salt))
         members[name + CODED] = coded
 
     for artifact in manifest.artifacts:
@@ -83,7 +89,7 @@ def write_bundle(
         )
     if contents.golden:
         add(GOLDEN, b"".join(np.ascontiguousarray(a).tobytes() for a in contents.golden))
-    for name, data in sorted((contents.texts or {}).items()):
+    for name, data in sorted(contents.texts.items()):
         add(name, data)
     manifest = replace(manifest, artifacts=tuple(artifacts), files=tuple(files))
     check(manifest, {name: len(data) for name, data in members.items()})
