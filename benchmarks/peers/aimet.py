@@ -14,19 +14,17 @@ import tempfile
 import time
 from pathlib import Path
 
-import aimet_torch.common
 import torch
 from aimet_torch.adaround.adaround_weight import Adaround, AdaroundParameters
 from aimet_torch.batch_norm_fold import fold_all_batch_norms
+from aimet_torch.common.quantsim_config.utils import get_path_for_per_channel_config
 from aimet_torch.model_preparer import prepare_model
 from aimet_torch.quantsim import QuantizationSimModel
 from torch import nn
 
 from ..nets import NETS, Net, load
 
-PER_CHANNEL = (
-    Path(aimet_torch.common.__file__).parent / "quantsim_config" / "default_config_per_channel.json"
-)
+PER_CHANNEL = get_path_for_per_channel_config()
 BATCH = 64
 
 
@@ -35,7 +33,7 @@ def quantized(net: Net, bits: int, iterations: int) -> nn.Module:
     model = prepare_model(net.module)
     fold_all_batch_norms(model, input_shapes=tuple(net.example.shape))
     batches = torch.from_numpy(net.calibration).split(BATCH)
-    options = {"default_param_bw": bits, "config_file": str(PER_CHANNEL)}
+    options = {"default_param_bw": bits, "config_file": PER_CHANNEL}
     if iterations:
         given = AdaroundParameters(
             [(b, torch.zeros(len(b))) for b in batches], len(batches), iterations,
@@ -44,7 +42,7 @@ def quantized(net: Net, bits: int, iterations: int) -> nn.Module:
         with tempfile.TemporaryDirectory() as folder:
             model = Adaround.apply_adaround(
                 model, net.example, given, folder, "rounded", default_param_bw=bits,
-                default_config_file=str(PER_CHANNEL),
+                default_config_file=PER_CHANNEL,
             )  # fmt: skip
             simulation = QuantizationSimModel(model, net.example, **options)
             simulation.set_and_freeze_param_encodings(str(Path(folder) / "rounded.encodings"))

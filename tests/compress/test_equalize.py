@@ -49,6 +49,19 @@ def test_channels_become_alike_and_quantize_better():
     assert torch.allclose(first, second, rtol=0.05)
 
 
+def test_a_channel_that_is_nearly_dead_does_not_blow_up():
+    """As training with weight decay leaves them: a weight of nothing and a bias."""
+    net, x = uneven()
+    with torch.no_grad():
+        net[0].weight[3] *= 1e-12
+        net[0].bias[3] = 0.5
+    model = load_module(net, x[:1])
+    even, data = Equalize()(model), {"calibration": x.numpy()}
+    want = model(x.numpy())
+    before, after = (np.abs(Quantize()(m, data)(x.numpy()) - want).mean() for m in (model, even))
+    assert after < before
+
+
 def test_what_cannot_be_scaled_is_named_with_its_reason():
     net, x = make("residual")
     skipped = Equalize()(load_module(net, x[:1])).lineage[-1].skipped

@@ -115,3 +115,14 @@ def test_small_transformers_run_alike_on_litert(name, scheme, tmp_path):
     artifact = lower(small, "litert", tmp_path / "m.tflite")
     assert artifact.agreement.top1 == 1
     assert np.isfinite(artifact.agreement.max_abs)
+
+
+@pytest.mark.parametrize("runtime", sorted(ROWS))
+def test_convolutions_quantized_at_run_time_are_not_had_and_warn(runtime):
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(64, 4))
+    model = load(net.eval(), example=torch.zeros(1, 3, 6, 6))
+    with pytest.warns(
+        UserWarning, match=f"convolutions stay in float .*float on {runtime}; 'int8'"
+    ):
+        small = Quantize("int8-dynamic", target=capabilities(runtime))(model)
+    assert "0" in small.lineage[-1].skipped

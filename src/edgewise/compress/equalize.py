@@ -26,6 +26,7 @@ HOMOGENEOUS = {
     aten.avg_pool1d.default, aten.avg_pool2d.default, aten.adaptive_avg_pool1d.default,
     aten.adaptive_avg_pool2d.default,
 }  # fmt: skip
+MOST = 64.0  # of a factor, or 1 / MOST: a channel that is nearly dead would blow up its bias
 ROUNDS = 20  # over all pairs; a layer belongs to two
 
 
@@ -70,6 +71,8 @@ class Equalize(Step):
                 factor = torch.sqrt(out / into)
                 # A channel that is dead on either side has nothing to gain.
                 factor[(out == 0) | (into == 0)] = 1.0
+                whole = factors[first, second]
+                factor = (whole * factor).clamp(1 / MOST, MOST) / whole
                 _scale(module, first, second, factor)
                 factors[first, second] = factors[first, second] * factor
         return EqualizationPlan(

@@ -23,7 +23,7 @@ from .sensitivity import Sensitivity, relief
 __all__ = ["Climb", "Ladder", "Rung"]
 
 BATCH = 64
-RELIEVED = (0.02, 0.05, 0.1, 0.2, 0.4)  # shares of the layers that are kept float, rung after rung
+RELIEVED = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7)  # shares of the layers that are kept float, rung after rung
 DIAGNOSED = 32  # samples on which layers are compared
 
 

@@ -106,6 +106,12 @@ class Quantize(Step):
         if support.speed == "slow":
             message = f"'{self.scheme}' is slower than float on {self.target.runtime}"
             warnings.warn(f"{message} (latency by float's: {support.reason})", stacklevel=3)
+        if support.dynamic and "conv" not in support.layers and _convolves(model):
+            warnings.warn(
+                f"convolutions stay in float under '{self.scheme}': quantized at run time they are "
+                f"slower than float on {self.target.runtime}; 'int8' with data quantizes them, too",
+                stacklevel=3,
+            )
 
     def plan(self, model: Model, data: Data | None) -> QuantizePlan | WeightPlan:
         scheme = scheme_of(self.scheme)
@@ -174,6 +180,12 @@ class Quantize(Step):
         """Names of the nodes that `keep_float` matches."""
         found = (_operators(module, "keep_float", pattern) for pattern in self.keep_float)
         return frozenset(name for names in found for name in names)
+
+
+def _convolves(model: Model) -> bool:
+    """Whether it has a convolution."""
+    kinds = set(CONVOLUTIONS) - {torch.ops.aten.linear.default}
+    return any(node.target in kinds for node in model.graph.graph.nodes)
 
 
 def _folded(model: Model) -> fx.GraphModule:
