@@ -10,14 +10,16 @@ from typing import Annotated, Never
 from typer import Argument, Option
 
 from .app import command
+from .bundles import TrustOptions
 
 __all__ = ["serve"]
 
 
 @command
 def serve(
+    trust: TrustOptions,
     root: Annotated[
-        Path, Argument(metavar="ARTIFACT|DIR", help="An artifact, or a folder of them.")
+        Path, Argument(metavar="BUNDLE|ARTIFACT|DIR", help="What to serve, or a folder of such.")
     ],
     host: Annotated[
         str, Option(help="Address to listen on; another than this device's own needs --token.")
@@ -39,7 +41,9 @@ def serve(
         Option(metavar="FILE", help="File with the token that clients on the network must show."),
     ] = None,
     certificate: Annotated[Path | None, Option(metavar="PEM", help="Certificate, for TLS.")] = None,
-    key: Annotated[Path | None, Option(metavar="PEM", help="Its private key.")] = None,
+    certificate_key: Annotated[
+        Path | None, Option(metavar="PEM", help="The certificate's private key.")
+    ] = None,
     threads: Annotated[
         int | None, Option(min=1, help="Threads of the runtime; by default all processors.")
     ] = None,
@@ -58,10 +62,12 @@ def serve(
     new versions.
     """
     from ..edge.serving.limits import Limits
+    from ..edge.serving.repository import Trust
     from ..edge.serving.server import Listen, Settings
     from ..record import encode
 
-    listen = Listen(host, port, grpc_port, socket, admin, token, certificate, key)
+    listen = Listen(host, port, grpc_port, socket, admin, token, certificate, certificate_key)
     limits = Limits(body_bytes=max_bytes, samples=max_samples, waiting=waiting)
-    settings = encode(Settings(root, listen, limits, threads, instances)).decode()
+    trusted = Trust(trust.key, trust.allow_unsigned, trust.secret)
+    settings = encode(Settings(root, listen, limits, trusted, threads, instances)).decode()
     os.execv(sys.executable, [sys.executable, "-P", "-m", "edgewise.edge.serving", settings])

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from edgewise.edge.serving.repository import find
+from edgewise.edge.serving.repository import Trust, find
 from edgewise.errors import InputError
 
 from ..tiny import write_onnx
@@ -97,8 +97,8 @@ def test_models_come_and_go(add, serving):
 
 def test_what_is_found(tmp_path, models):
     tiny = models / "tiny.onnx"
-    entry = find(tiny)["tiny"]
-    assert len(entry.open()[0]) == 12  # the beginning of its sha256
+    with find(tiny)["tiny"].opened(Trust()) as (version, _):
+        assert len(version) == 12  # the beginning of its sha256
     root = tmp_path / "root"
     for version in (2, 10, 9):
         (root / "m" / str(version)).mkdir(parents=True)
@@ -107,8 +107,7 @@ def test_what_is_found(tmp_path, models):
     (root / "notes.txt").write_text("not a model")
     (root / "empty").mkdir()
     found = find(root)
-    assert {name: e.open()[0] for name, e in found.items() if e.version} == {"m": "10"}
-    assert set(found) == {"m", "other"}
+    assert {name: entry.version for name, entry in found.items()} == {"m": "10", "other": None}
 
 
 def test_what_cannot_be_served_is_said(tmp_path, models):
@@ -130,4 +129,4 @@ def test_what_cannot_be_served_is_said(tmp_path, models):
     write_onnx(tmp_path / "a" / "1" / "wide.onnx", inputs=5)
     (tmp_path / "a.onnx").unlink()
     with pytest.raises(InputError, match="take or give different"):
-        find(tmp_path)["a"].open()
+        find(tmp_path)["a"].opened(Trust()).__enter__()

@@ -8,7 +8,7 @@ from pathlib import Path
 from .lane import Lane, open_lane
 from .limits import Limits, Refused
 from .metrics import Metrics
-from .repository import Entry, find
+from .repository import Entry, Trust, find
 
 __all__ = ["Models"]
 
@@ -23,6 +23,7 @@ class Models:
     Args:
         root: where models are found.
         limits: of the server.
+        trust: which bundles are served.
         threads, instances: see `open_lane`.
 
     Attributes:
@@ -31,9 +32,15 @@ class Models:
     """
 
     def __init__(
-        self, root: Path, limits: Limits, *, threads: int | None = None, instances: int = 1
+        self,
+        root: Path,
+        limits: Limits,
+        *,
+        trust: Trust | None = None,
+        threads: int | None = None,
+        instances: int = 1,
     ):
-        self.root, self.limits = root, limits
+        self.root, self.limits, self._trust = root, limits, trust or Trust()
         self.ready = False
         self.metrics = Metrics()
         self._options = {"threads": threads, "instances": instances}
@@ -118,5 +125,5 @@ class Models:
         return lane
 
     def _open(self, entry: Entry) -> Lane:
-        version, artifacts = entry.open()
-        return open_lane(entry.name, version, artifacts, self.limits, **self._options)
+        with entry.opened(self._trust) as (version, artifacts):
+            return open_lane(entry.name, version, artifacts, self.limits, **self._options)

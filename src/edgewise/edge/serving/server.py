@@ -19,6 +19,7 @@ from .admin import Administration
 from .app import Application
 from .limits import Limits
 from .models import Models
+from .repository import Trust
 
 if TYPE_CHECKING:
     import ssl
@@ -63,9 +64,10 @@ class Settings:
     """What to serve, where, and within which bounds.
 
     Attributes:
-        root: an artifact, or a folder of them (see `repository`).
+        root: an artifact or a bundle, or a folder of them (see `repository`).
         listen: where.
         limits: for clients.
+        trust: which bundles are served.
         threads: of the runtime, for each instance; None for all processors.
         instances: how many inferences of one model may run at the same time.
     """
@@ -73,6 +75,7 @@ class Settings:
     root: Path
     listen: Listen = field(default_factory=Listen)
     limits: Limits = field(default_factory=Limits)
+    trust: Trust = field(default_factory=Trust)
     threads: int | None = None
     instances: int = 1
 
@@ -131,7 +134,13 @@ class Server:
 
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         given = self._settings
-        models = Models(given.root, given.limits, threads=given.threads, instances=given.instances)
+        models = Models(
+            given.root,
+            given.limits,
+            trust=given.trust,
+            threads=given.threads,
+            instances=given.instances,
+        )
         await models.load_all()
         listener = Listener(self.limits)
         rpc = self._rpc(models)
