@@ -40,12 +40,17 @@ GlobalKnownHostsFile none
 """
 
 
+# What the device runs: another where a user of its own cannot run this one (as in root's home).
+PYTHON = os.environ.get("EDGEWISE_DEVICE_PYTHON", sys.executable)
+
+
 @dataclass(frozen=True)
 class Server:
     """Where it listens, and the home of the user who is let in."""
 
     address: str
     home: Path
+    python: str = PYTHON
 
     def files(self) -> set[str]:
         """Every file and folder below the home."""
@@ -115,7 +120,7 @@ def _user(home: Path) -> Iterator[str]:
     _run("useradd", "-M", "-d", home, "-s", "/bin/sh", "-p", "*", name)
     try:
         _run("chown", name, home)
-        can = subprocess.run(("runuser", "-u", name, "--", sys.executable, "-c", "import numpy"))
+        can = subprocess.run(("runuser", "-u", name, "--", PYTHON, "-c", "import numpy"))
         if can.returncode:
             _run("chown", "root", home)
         yield getpass.getuser() if can.returncode else name

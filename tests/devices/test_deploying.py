@@ -1,7 +1,6 @@
 """Deployed over a real sshd, and onto an emulated processor; what stays is what is said to stay."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -44,7 +43,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def address(sshd):
-    return sshd.address + sys.executable
+    return sshd.address + sshd.python
 
 
 def test_a_bundle_is_checked_and_tried_there_and_nothing_stays(sshd, address, made):
@@ -115,7 +114,7 @@ def test_this_machine_is_no_target(made):
 def test_a_device_without_the_runtime_says_what_to_install(sshd, made):
     (sshd.home / "onnxruntime.py").write_text("raise ModuleNotFoundError")
     bare = sshd.home / "bare"
-    bare.write_text(f'#!/bin/sh\nPYTHONPATH=$HOME exec {sys.executable} "$@"\n')
+    bare.write_text(f'#!/bin/sh\nPYTHONPATH=$HOME exec {sshd.python} "$@"\n')
     bare.chmod(0o755)
     with pytest.raises(DeviceError, match=r"can run nothing of net\.onnx: .* pip install"):
         deploy(made / "net.onnx", sshd.address + "/~/bare")

@@ -1,7 +1,6 @@
 """Over a real sshd on loopback; the device is this machine under another user."""
 
 import os
-import sys
 from contextlib import suppress
 
 import numpy as np
@@ -22,7 +21,7 @@ from ..edge.tiny import write_onnx
 @pytest.fixture
 def address(sshd):
     """Of the server, with this interpreter: that of the user may have no numpy."""
-    return sshd.address + sys.executable
+    return sshd.address + sshd.python
 
 
 def test_measures_as_here_and_leaves_nothing(sshd, address, tmp_path, monkeypatch):
@@ -66,7 +65,7 @@ def test_a_folder_is_sent_once_and_stays_together(sshd, address, tmp_path):
 def test_a_worker_killed_there_is_named(sshd):
     """Its Python is one that dies as an illegal instruction would have it."""
     fatal = sshd.home / "fatal"
-    fatal.write_text(f'#!/bin/sh\n[ "$2" = -c ] && exec {sys.executable} "$@"\nkill -ILL $$\n')
+    fatal.write_text(f'#!/bin/sh\n[ "$2" = -c ] && exec {sshd.python} "$@"\nkill -ILL $$\n')
     fatal.chmod(0o755)
     with (
         devices.connect(sshd.address + "/~/fatal") as place,
