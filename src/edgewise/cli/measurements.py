@@ -30,7 +30,10 @@ def measure(
     threads: Annotated[
         int | None, Option(metavar="N", help="Of the runtime. Default: one a processor.")
     ] = None,
-    device: Annotated[str, Option(metavar="DEV", help="local, this machine.")] = "local",
+    device: Annotated[
+        str,
+        Option(metavar="DEV", help="local, ssh://USER@HOST[:PORT][/PYTHON], emulated:cortex-a72."),
+    ] = "local",
     output: Annotated[
         Path | None,
         Option("--output", "-o", metavar="FILE.json", help="Keep the figures, for `report`."),
