@@ -151,9 +151,9 @@ class Artifact:
         return outputs if len(outputs) > 1 else outputs[0]
 
     def to_file(self, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-        """One batch of inputs in the axis order that the file takes."""
+        """One batch of inputs in the axis order that the file takes, aligned for the processor."""
         return tuple(
-            _permute(array, spec, self.layouts, back=False)
+            np.require(_permute(array, spec, self.layouts, back=False), requirements="A")
             for array, spec in zip(inputs, self.signature.inputs, strict=True)
         )
 

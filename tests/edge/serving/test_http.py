@@ -34,6 +34,24 @@ def test_the_client_gets_what_the_model_gives(client, n, binary):
     np.testing.assert_array_equal(client.infer("tiny", given(x)).as_numpy("y").shape, (n, 3))
 
 
+@pytest.mark.parametrize("length", range(8))
+def test_bytes_may_begin_anywhere_in_the_body(client, length, monkeypatch):
+    # What a runtime reads in place must begin at a multiple of its size: the head's is any.
+    from edgewise.edge.runners import onnxruntime
+
+    aligned = []
+    run = onnxruntime.Runner.run
+    monkeypatch.setattr(
+        onnxruntime.Runner,
+        "run",
+        lambda self, *inputs: [aligned.append(inputs[0].flags.aligned), run(self, *inputs)][1],
+    )
+    x = np.random.default_rng(0).normal(size=(1, 4)).astype(np.float32)
+    found = client.infer("tiny", given(x), request_id="i" * length)
+    np.testing.assert_allclose(found.as_numpy("y"), x @ W, rtol=1e-5, atol=1e-5)
+    assert aligned == [True]
+
+
 def test_the_client_sees_health_and_metadata(client):
     assert client.is_server_live() and client.is_server_ready() and client.is_model_ready("tiny")
     assert not client.is_model_ready("other")

@@ -56,18 +56,6 @@ def test_bytes_and_json_carry_the_same_numbers(dtype, seed, n):
     np.testing.assert_array_equal(ask(body, None, signature(dtype), 8).arrays[0], array)
 
 
-@pytest.mark.parametrize("offset", range(8))
-def test_bytes_that_lie_crooked_are_laid_straight(offset):
-    # What a processor or a runtime reads in place must begin at a multiple of its size.
-    array = np.arange(6, dtype=np.float32).reshape(2, 3)
-    head = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [2, 3],
-                        "parameters": {"binary_data_size": 24}}], "id": "i" * offset}  # fmt: skip
-    text = json.dumps(head).encode()
-    got = ask(text + array.tobytes(), len(text), signature(), 8).arrays[0]
-    assert got.flags.aligned
-    np.testing.assert_array_equal(got, array)
-
-
 def test_flat_and_nested_json_are_the_same():
     nested = ask(request([[1, 2, 3], [4, 5, 6]]), None, signature(), 8).arrays[0]
     flat = ask(request([1, 2, 3, 4, 5, 6]), None, signature(), 8).arrays[0]

@@ -170,7 +170,7 @@ class Rpc:
         reply = INFER_RESPONSE(id=asked.id, **lane.model)
         for position, _ in asked.outputs:
             spec, array = lane.signature.outputs[position], outputs[position]
-            datatype = DATATYPES[array.dtype.name]
+            datatype = DATATYPES[spec.dtype]
             reply.outputs.add(name=spec.name, datatype=datatype, shape=array.shape)
             reply.raw_output_contents.append(to_bytes(array).tobytes())
         return reply
