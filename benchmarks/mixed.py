@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> None:
     model, calibration, x, y = subject(given.net)
     data = {"calibration": calibration}
     measured = ew.allocate(model, data, float("inf")).measured
-    weights = sum(row.bytes for row in measured if row.bits == 8)
+    weights = sum(row.cost for row in measured if row.bits == 8)
     print(f"{given.net}: float {accuracy(model, x, y):.2f}", flush=True)
     for bits in given.bits:
         found = choose(measured, weights * bits / 8)

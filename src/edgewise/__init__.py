@@ -45,6 +45,7 @@ _HOMES = {
     "explain": "explaining",
     "fresh": "train",
     "inspect": "inspection",
+    "layer_costs": "explaining.costs",
     "load": "loading",
     "load_data": "data",
     "lower": "lowering",
@@ -86,6 +87,7 @@ __all__ = [
     "explain",
     "fresh",
     "inspect",
+    "layer_costs",
     "load",
     "load_data",
     "lower",
@@ -115,6 +117,7 @@ if TYPE_CHECKING:
     from .edge.bundle import Bundle, open_bundle
     from .errors import EdgewiseError
     from .explaining import explain
+    from .explaining.costs import layer_costs
     from .inspection import inspect
     from .loading import load
     from .lowering import lower

@@ -84,3 +84,21 @@ def test_what_is_no_artifact_is_refused(tmp_path):
         ew.explain(tmp_path / "x.bin")
     with pytest.raises(InputError, match="runs"):
         ew.explain(tmp_path / "x.onnx", runs=0)
+
+
+def test_what_each_layer_costs_on_a_runtime():
+    pytest.importorskip("ai_edge_litert")
+    model, x = traps.model(), traps.samples(8)
+    costs = ew.layer_costs(model, x, "litert", runs=3)
+    assert list(costs) == LAYERS
+    assert all(set(of) == {8, 32} and min(of.values()) >= 0 for of in costs.values())
+    whole = sum(of[32] for of in costs.values())
+    found = ew.allocate(model, x, whole, cost=costs)
+    assert found.cost <= whole
+    assert {*found.bits, *found.keep_float} == set(LAYERS)
+
+
+def test_a_runtime_that_does_not_name_the_layers_is_refused():
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(InputError, match="does not name 0, 2 in its profile"):
+        ew.layer_costs(traps.model(), traps.samples(8), "onnxruntime", runs=2)

@@ -28,8 +28,7 @@ INVOKE = b"Invoke"
 BUILT_IN, DELEGATED = 2, 8  # kinds of events: an operator of the file; one of XNNPACK's
 ELEMENTS = {"float32": 1, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int16": 7, "int8": 9,
             "float16": 10}  # fmt: skip
-# Operators that XNNPACK runs one for one, and how its words for them begin.
-WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL")
+# XNNPACK's words for operators that multiply by weights, which it runs one for one.
 PRODUCTS = ("Convolution", "Fully Connected", "Deconvolution", "Batch Matrix Multiply")
 
 
@@ -77,14 +76,14 @@ def _operators(
     events: Sequence[tuple[bytes, int, int, int]], operators: Sequence[runner.Operator]
 ) -> list[Operator]:
     """Events of one run as operators; XNNPACK's products have the file's names where they match."""
-    products = iter([o.output for o in operators if o.kind in WEIGHTED])
+    products = iter([o.name for o in operators if o.kind in runner.WEIGHTED])
     taken = sum(tag.decode().startswith(PRODUCTS) for tag, kind, *_ in events if kind == DELEGATED)
     built_in = sum(
-        operators[node].kind in WEIGHTED
+        operators[node].kind in runner.WEIGHTED
         for _, kind, node, _ in events
         if kind == BUILT_IN and node < len(operators)
     )
-    matched = taken + built_in == sum(o.kind in WEIGHTED for o in operators)
+    matched = taken + built_in == sum(o.kind in runner.WEIGHTED for o in operators)
     found = []
     for tag, kind, node, us in events:
         word = tag.decode(errors="replace")
@@ -93,9 +92,9 @@ def _operators(
             found.append(Operator(name, word, "XNNPACK", us))
         elif kind == BUILT_IN and word != "DELEGATE" and node < len(operators):
             operator = operators[node]
-            if matched and operator.kind in WEIGHTED:
+            if matched and operator.kind in runner.WEIGHTED:
                 next(products)
-            found.append(Operator(operator.output, word, "built-in", us, operator.inputs, True))
+            found.append(Operator(operator.name, word, "built-in", us, operator.inputs, True))
     return found
 
 

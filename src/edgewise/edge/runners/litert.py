@@ -16,11 +16,13 @@ import numpy as np
 from ...errors import MissingExtra, ModelError, RuntimeFailure
 from ...record import Signature, TensorSpec
 
-__all__ = ["library", "open", "probe", "sdk"]
+__all__ = ["WEIGHTED", "library", "open", "probe", "sdk"]
 
 IDENTIFIER = b"TFL3"
 IDENTIFIER_AT = slice(4, 8)
 STDERR = 2
+# Operators that multiply by weights, their second input.
+WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL")
 
 
 def sdk() -> type:
@@ -81,10 +83,17 @@ def open(path: Path, threads: int) -> Runner:
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator of a file: its kind, the name of its first output, and dtypes of its inputs."""
+    """One operator of a file.
+
+    Attributes:
+        kind: the schema's word (``"CONV_2D"``).
+        name: of its first output; where that is an output of the file, whose name says nothing of
+            layers, of its weight.
+        inputs: dtypes.
+    """
 
     kind: str
-    output: str
+    name: str
     inputs: tuple[str, ...]
 
 
@@ -120,10 +129,17 @@ class Runner:
     def operators(self) -> list[Operator]:
         """The operators of the file, those that a delegate takes among them."""
         names = {d["index"]: d["name"] for d in self._interpreter.get_tensor_details()}
+
+        def name(found: dict[str, Any]) -> str:
+            named = list(found["outputs"][:1])
+            if found["op_name"] in WEIGHTED and named and named[0] in self._outputs:
+                named = list(found["inputs"][1:2])
+            return names.get(int(named[0]), "") if named else ""
+
         return [
             Operator(
                 kind=found["op_name"],
-                output=names.get(found["outputs"][0], "") if len(found["outputs"]) else "",
+                name=name(found),
                 inputs=tuple(np.dtype(t).name for t in found["operand_types"]),
             )
             for found in self._interpreter._get_ops_details()
