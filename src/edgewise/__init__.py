@@ -26,6 +26,7 @@ _HOMES = {
     "Equalize": "compress.equalize",
     "Finetune": "train",
     "Ladder": "compress.ladder",
+    "Latency": "costing",
     "Measurement": "record",
     "Model": "model",
     "Optimizer": "train",
@@ -68,6 +69,7 @@ __all__ = [
     "Equalize",
     "Finetune",
     "Ladder",
+    "Latency",
     "Measurement",
     "Model",
     "Optimizer",
@@ -111,6 +113,7 @@ if TYPE_CHECKING:
     from .compress.round_weights import RoundWeights
     from .compress.smooth import AWQ, SmoothQuant
     from .compress.sparsify import Sparsify
+    from .costing import Latency
     from .data import Data, load_data
     from .deploying import deploy
     from .edge.artifact import Artifact

@@ -46,6 +46,8 @@ def test_shares_by_group_and_reconstruction(folder, run):
         (("--criterion", "l3"), "l1"),
         (("--criterion", "taylor"), "calibration"),
         (("--keep", "nothing"), "matches nothing"),
+        (("--of", "latency"), "belong together"),
+        (("--of", "latency", "--runtime", "onnx"), "onnxruntime"),
     ],
 )
 def test_a_bad_call_is_one_sentence(folder, run, options, said):

@@ -49,6 +49,22 @@ def test_gradients_need_no_labels():
     assert size(Prune(0.3, criterion="taylor", samples=32)(model, {"calibration": x})) < size(model)
 
 
+def test_what_measures_is_asked_for_the_share_that_is_left():
+    model, _ = model_of("inverted")
+    asked = []
+
+    def share(small, whole):
+        assert whole is model and small.signature == model.signature
+        asked.append(size(small) / size(whole))
+        return asked[-1]
+
+    small = Prune(0.4, share)(model)
+    assert 0.5 < size(small) / size(model) <= 0.6 and size(small) / size(model) in asked
+    assert small.lineage[-1].params["of"].endswith("share") and len(asked) < 10
+    with pytest.raises(StepError, match=r"at most 10\.0 % of the time"):
+        Prune(0.4, lambda small, whole: 0.9)(model)
+
+
 def test_the_least_important_units_go():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))

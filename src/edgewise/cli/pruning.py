@@ -30,7 +30,9 @@ def prune(
             help="What to take off, in [0, 1), of all groups or of one; repeatable. Default: 0.3.",
         ),
     ] = None,
-    of: Annotated[str, Option(help="What the share is of: units, macs or parameters.")] = "units",
+    of: Annotated[
+        str, Option(help="What the share is of: units, macs, parameters or latency.")
+    ] = "units",
     scope: Annotated[
         str,
         Option(
@@ -55,18 +57,31 @@ def prune(
     reconstruct: Annotated[
         bool, Option("--reconstruct", help="Solve what is left anew, on the data.")
     ] = False,
+    runtime: Annotated[
+        str | None, Option(metavar="RUNTIME", help="Of latency: the one to time it on, here.")
+    ] = None,
 ) -> Answer:
     """Cut channels, heads and neurons out of it.
 
     The plan is printed on standard error before anything is cut; `inspect` lists the groups.
     """
-    from .. import Prune
+    from .. import Latency, Prune
     from ..reporting import terminal
     from ..reporting.written import Written
 
     output_file(output, model.model)
+    if (of == "latency") != (runtime is not None):
+        raise InputError("--of latency and --runtime belong together: give both, or neither")
+    cost = of if runtime is None else Latency(runtime)
     step = Prune(
-        shares(amount, 0.3), of, scope, criterion, tuple(keep or ()), multiple, samples, reconstruct
+        shares(amount, 0.3),
+        cost,
+        scope,
+        criterion,
+        tuple(keep or ()),
+        multiple,
+        samples,
+        reconstruct,
     )
     whole = model.open(pixels)
     given = data.open(whole.signature, pixels, samples)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -16,9 +16,12 @@ from ..graph.axes import Coupling, Group
 from ..graph.cost import macs
 from ..graph.surgery import Sizes
 
-__all__ = ["Budget"]
+__all__ = ["Budget", "Cost"]
 
-HALVINGS = 30
+HALVINGS, MEASURED = 30, 6  # the latter where each takes a measurement
+
+# From the units that are cut of each group: the share of the cost that is left.
+Cost = Callable[[Mapping[str, np.ndarray]], float]
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,12 @@ class Budget:
     multiple: int
     curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
 
-    def choose(self, amount: float | None, of: str, scope: str) -> dict[str, np.ndarray]:
+    def choose(self, amount: float | None, of: str | Cost, scope: str) -> dict[str, np.ndarray]:
         """The units to be cut of each group, so that the cost falls by at least `amount`.
 
         Args:
             amount: a share of `of`; None cuts the given shares of each group.
-            of: ``"units"``, ``"macs"`` or ``"parameters"``.
+            of: ``"units"``, ``"macs"`` or ``"parameters"``; or what measures.
             scope: ``"layer"``, ``"global"`` or ``"sensitivity"``.
 
         Raises:
@@ -56,24 +59,28 @@ class Budget:
         if amount is None or (of, scope) == ("units", "layer"):
             factor = 1.0 if amount is None else amount
             return self._cut({g: factor * share for g, share in self.shares.items()})
-        whole = self.cost(of, {})
-        if not whole:
-            raise StepError(f"no {of} are counted in this model: give the amount of its units")
-        order = self._order(of, scope)
+        name, left = ("time", of) if callable(of) else (of, self._left(of))
+        order = self._order("macs" if callable(of) else of, scope)
 
         def saved(level: float) -> float:
-            return 1 - self.cost(of, self._at(level, order)) / whole
+            return 1 - left(self._at(level, order))
 
-        if saved(1.0) < amount:
+        if (most := saved(1.0)) < amount:
             raise StepError(
-                f"at most {100 * saved(1.0):.1f} % of the {of} can be cut with one unit left in "
+                f"at most {100 * most:.1f} % of the {name} can be cut with one unit left in "
                 f"each group, {100 * amount:.1f} % were asked for"
             )
         low, high = 0.0, 1.0
-        for _ in range(HALVINGS):
+        for _ in range(MEASURED if callable(of) else HALVINGS):
             middle = (low + high) / 2
             low, high = (low, middle) if saved(middle) >= amount else (middle, high)
         return self._at(high, order)
+
+    def _left(self, of: str) -> Cost:
+        whole = self.cost(of, {})
+        if not whole:
+            raise StepError(f"no {of} are counted in this model: give the amount of its units")
+        return lambda units: self.cost(of, units) / whole
 
     def cost(self, of: str, units: Mapping[str, np.ndarray]) -> int:
         """Units, multiply-accumulates of one sample, or parameters, with these units cut."""

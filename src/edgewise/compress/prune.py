@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -83,7 +83,9 @@ class Prune(Step):
     Attributes:
         amount: the share to take off, in [0, 1); or shares by group, as names or patterns
             (``{"layer1.*": 0.5}``), the other groups then stay whole.
-        of: what the share is of: ``"units"``, ``"macs"`` or ``"parameters"``.
+        of: what the share is of: ``"units"``, ``"macs"`` or ``"parameters"``; or what measures it
+            (`edgewise.Latency`): a function from the cut Model and the whole one to the share of
+            the cost that is left.
         scope: ``"layer"`` cuts the same share of each group, ``"global"`` the least important
             units of all, ``"sensitivity"`` more of the groups whose loss moves the outputs least
             for what it saves (`edgewise.sensitivity`; looks at calibration samples).
@@ -96,7 +98,7 @@ class Prune(Step):
     """
 
     amount: float | Mapping[str, float] = 0.3
-    of: str = "units"
+    of: str | Callable[[Model, Model], float] = "units"
     scope: str = "layer"
     criterion: str | Criterion = "l1"
     keep: tuple[str, ...] = ()
@@ -113,7 +115,7 @@ class Prune(Step):
             ("of", self.of, ("units", "macs", "parameters")),
             ("scope", self.scope, SCOPES),
         ):
-            if given not in known:
+            if not callable(given) and given not in known:
                 raise InputError(f"unknown {name} '{given}': choose one of {', '.join(known)}")
         if by_group and (self.of, self.scope) != ("units", "layer"):
             raise InputError("shares by group are of units, layer by layer: leave of= and scope=")
@@ -137,7 +139,11 @@ class Prune(Step):
         curves = self._curves(model, data) if self.scope == "sensitivity" else {}
         budget = Budget(coupling, model.graph, scores, shares, self.multiple, curves)
         amount = None if isinstance(self.amount, Mapping) else self.amount
-        units = budget.choose(amount, self.of, self.scope)
+
+        def measured(units: Mapping[str, np.ndarray]) -> float:
+            return self.of(Model.of(cut(model.module(), coupling, units), like=model), model)
+
+        units = budget.choose(amount, measured if callable(self.of) else self.of, self.scope)
         return PrunePlan(
             tuple(
                 GroupCut(
