@@ -1,6 +1,7 @@
 """The loop: what it leaves, what it survives, what it refuses."""
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -168,6 +169,24 @@ def test_parts_of_a_batch_add_up_to_it(digits):
     parts = ew.Finetune(training=training, session=Session(accumulate=4))(model, digits)
     x = digits[0][:50]
     np.testing.assert_allclose(whole(x), parts(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_or_not_it_learns_the_same(digits, short):
+    plain, tried = (
+        ew.Finetune(training=short, session=Session(compile=c))(network(4), digits)
+        for c in (False, True)
+    )
+    x = digits[0][:50]
+    np.testing.assert_allclose(plain(x), tried(x), rtol=1e-2, atol=1e-2)
+
+
+def test_half_precision_learns_nearly_the_same(digits, short):
+    session = Session(precision="bfloat16")
+    model = ew.Finetune(training=short, session=session)(network(8), digits)
+    assert accuracy(model, digits) > 0.75
+    assert {p.dtype for p in model.graph.parameters()} == {torch.float32}
 
 
 def test_data_without_labels_or_without_end_are_refused(digits, short):

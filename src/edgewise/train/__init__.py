@@ -12,6 +12,11 @@ from __future__ import annotations
 from .distill import Distill
 from .features import Hint
 from .finetune import Finetune
+from .fresh import fresh
 from .training import Change, Optimizer, Session, Training
+from .write_back import write_back
 
-__all__ = ["Change", "Distill", "Finetune", "Hint", "Optimizer", "Session", "Training"]
+__all__ = [
+    "Change", "Distill", "Finetune", "Hint", "Optimizer", "Session", "Training", "fresh",
+    "write_back",
+]  # fmt: skip

@@ -27,6 +27,7 @@ from .augment import Augment
 from .average import Average
 from .batches import Part, Parts, ahead
 from .checkpoint import Checkpoint, Checkpoints, State
+from .compiling import faster
 from .learning import Kept, judged, learning
 from .schedule import rate_at
 from .teacher import Teachers
@@ -62,13 +63,16 @@ class History:
 class _Learner(nn.Module):
     """Student and objective as one module, so that what wraps it sees all that learns."""
 
-    def __init__(self, student: fx.GraphModule, objective: nn.Module):
+    def __init__(self, student: fx.GraphModule, objective: nn.Module, half: bool):
         super().__init__()
         self.student = student
         self.objective = objective
+        self.half = half
 
     def forward(self, inputs: tuple[Tensor, ...], targets: Tensor | None, said: Any) -> Tensor:
-        return self.objective(self.student(*inputs), targets, said)
+        with torch.autocast(inputs[0].device.type, torch.bfloat16, self.half):
+            outputs = self.student(*inputs)
+        return self.objective(tuple(each.float() for each in outputs), targets, said)
 
 
 def train(
@@ -105,13 +109,12 @@ def train(
     ).run()  # fmt: skip
 
 
-def _accelerator(session: Session):
+def _accelerator():
     try:
         from accelerate import Accelerator
     except ImportError:
         raise MissingExtra("Accelerate", "train") from None
-    mixed = {"float32": "no", "bfloat16": "bf16"}[session.precision]
-    return Accelerator(mixed_precision=mixed)
+    return Accelerator()
 
 
 class _Run:
@@ -124,7 +127,7 @@ class _Run:
         self.training, self.session = training, session
         self.module, self.signature = module, signature
         self.validation = validation
-        accelerator = self.accelerator = _accelerator(session)
+        accelerator = self.accelerator = _accelerator()
         world = accelerator.num_processes
         batch = min(training.batch, len(samples) // world * world)
         if not batch:
@@ -140,14 +143,15 @@ class _Run:
         module.to(accelerator.device)
         objective.to(accelerator.device)
         _channels_last(module)
-        self.teachers = None if teachers is None else teachers.to(accelerator.device)
+        half = session.precision == "bfloat16"
+        self.teachers = None if teachers is None else teachers.to(accelerator.device, half)
         student = learning(module, taps, training.norms, world)
-        self.judge = _Learner(judged(module, taps), objective).eval()
-        learner = _Learner(student, objective)
+        self.judge = _Learner(judged(module, taps), objective, False).eval()
+        learner = _Learner(student, objective, half)
         # torch's own, not Accelerate's, so that its state can be written as plain tensors.
         self.optimizer = _optimizer(learner, scales, training)
         learner = accelerator.prepare_model(learner)
-        self.learner = torch.compile(learner) if session.compile else learner
+        self.learner = faster(learner, self._loss_of_first) if session.compile else learner
         self.kept = Kept(module, scales)
         self.average = Average(module, training.average)
         self.best: dict[str, Tensor] = {}
@@ -194,6 +198,7 @@ class _Run:
             rate = self._set_rate(step)
             if [change(self.module, step / self.steps) for change in training.changes].count(True):
                 self.kept.look()
+                self.state = replace(self.state, best=None, stale=0)  # of another model
             # Dropout and noise draw from torch's generator: the same ones whenever this step runs.
             of_step = training.seed * self.steps + step
             torch.manual_seed(of_step * self.parts.world + self.parts.rank)
@@ -239,6 +244,11 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         self.kept()
         return torch.stack(losses).mean() if len(losses) > 1 else losses[0]
+
+    def _loss_of_first(self, learner: nn.Module) -> Tensor:
+        inputs, targets, _ = self._ready(self.parts.of(0, self.augment)[0])
+        said = self.teachers(inputs, None) if self.teachers is not None else ()
+        return learner(inputs, targets, said)
 
     def _ready(self, part: Part):
         device = self.accelerator.device

@@ -30,11 +30,13 @@ class Teachers:
         self.graphs = [graph.requires_grad_(False) for graph in graphs]
         self.samples = samples
         self.folder = folder
+        self.half = False
         self._kept: list[list[np.ndarray]] | None = None
         self._seen = np.zeros(samples, bool)
 
-    def to(self, device: torch.device) -> Teachers:
-        """Move the networks there."""
+    def to(self, device: torch.device, half: bool) -> Teachers:
+        """Move the networks there; `half` lets them multiply in bfloat16."""
+        self.half = half
         for graph in self.graphs:
             graph.to(device)
         return self
@@ -49,15 +51,19 @@ class Teachers:
             places: of the samples in the split; None for samples that are of another, or augmented.
         """
         if places is None or not self.samples:
-            return tuple(tuple(graph(*inputs)) for graph in self.graphs)
+            return self._run(inputs)
         if self._kept is not None and self._seen[places].all():
             device = inputs[0].device
             return tuple(
                 tuple(torch.from_numpy(each[places]).to(device) for each in of) for of in self._kept
             )
-        said = tuple(tuple(graph(*inputs)) for graph in self.graphs)
+        said = self._run(inputs)
         self._keep(said, places)
         return said
+
+    def _run(self, inputs: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], ...]:
+        with torch.autocast(inputs[0].device.type, torch.bfloat16, self.half):
+            return tuple(tuple(each.float() for each in graph(*inputs)) for graph in self.graphs)
 
     def _keep(self, said: tuple[tuple[Tensor, ...], ...], places: np.ndarray) -> None:
         arrays = [[each.cpu().numpy() for each in of] for of in said]
