@@ -127,6 +127,9 @@ def _tflite(path: Path) -> tuple[str, list[Segment]]:
         for tensor in _vector(data, subgraph, 0):
             kind, buffer = _scalar(data, tensor, 1, "<b"), _scalar(data, tensor, 2, "<I")
             at, count = _array(data, buffers[buffer], 0)
+            if not count:  # or after the flatbuffer: offset (1) and size (2)
+                at = _scalar(data, buffers[buffer], 1, "<Q")
+                count = _scalar(data, buffers[buffer], 2, "<Q")
             shape_at, rank = _array(data, tensor, 0)
             shape = struct.unpack_from(f"<{rank}i", data, shape_at)
             if count and kind in TFLITE_TYPES:

@@ -34,7 +34,7 @@ from .tables import Tables
 __all__ = ["Segment", "encode", "size_of"]
 
 PERIODS = (8, 16)  # for what has no kernels
-SMALLEST = 16  # numbers; below, a tensor is rest
+SMALLEST = 512  # numbers; below, a tensor is rest: each costs the decoder some time
 MOST_VALUES = 256
 
 

@@ -21,7 +21,7 @@ __all__ = ["code_matrix"]
 ALPHA = 6  # how many weights of the kernel the row and the column stand for
 BETA = 4  # how many weights the tensor's mean stands for in theirs
 FLOOR = 1 / 64  # the least mean
-OFFSET = 128
+SIZES = np.abs(np.arange(256) - 128).astype(np.uint8)  # magnitude of each symbol
 
 
 def code_matrix(
@@ -36,7 +36,7 @@ def code_matrix(
 
     Args:
         step: takes the classes of a plane's symbols (flat, row by row), the tables, the plane's
-            number and how many columns it has; gives its symbols, uint8, `OFFSET` for zero.
+            number and how many columns it has; gives its symbols, uint8, 128 for zero.
         mean: of the magnitudes.
     """
     width = -(-columns // period)
@@ -52,14 +52,14 @@ def code_matrix(
         row = (row * (ALPHA * factor / mean)).astype(np.float32)
         expected = total[:, :wide] * np.float32(factor)
         expected += row[:, None] * column.astype(np.float32)
-        base = class_of(expected.ravel().astype(np.int32))
+        base = class_of(expected.astype(np.int32).reshape(-1))
         symbols = step(base, tables, t, wide)
         tables.update(base, symbols)
         if t + 1 == min(period, columns):
             return
-        size = np.abs(symbols.astype(np.int16) - OFFSET).reshape(rows, wide)
+        size = SIZES.take(symbols).reshape(rows, wide)
         total[:, :wide] += size
-        by_row += size.sum(1, dtype=np.int64)
-        by_column[:wide] += size.sum(0, dtype=np.int64)
+        by_row += size.sum(1, dtype=np.int32)
+        by_column[:wide] += size.sum(0, dtype=np.int32)
         seen_row += wide
         seen_column[:wide] += rows

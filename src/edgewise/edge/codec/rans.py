@@ -87,21 +87,23 @@ class Decoder:
             start: uint32, likewise, the first slot of each symbol.
         """
         out = np.empty(len(base), np.uint8)
-        mask, bits, sixteen = np.uint32((1 << BITS) - 1), np.uint32(BITS), np.uint32(16)
+        mask, low = np.uint32((1 << BITS) - 1), np.uint32(LOW)
+        bits, sixteen = np.uint32(BITS), np.uint32(16)
+        keys = base >> (BITS - 8)
         for at in range(0, len(base), self._lanes):
             rows = base[at : at + self._lanes]
             x = self._x[: len(rows)]
             slot = x & mask
-            symbol = symbols.take(rows + slot.view(np.int32))
-            out[at : at + len(rows)] = symbol
-            key = (rows >> (BITS - 8)) + symbol
+            symbol = out[at : at + len(rows)]
+            symbols.take(rows + slot.view(np.int32), out=symbol, mode="clip")
+            key = keys[at : at + len(rows)] + symbol
             x >>= bits
             x *= freq.take(key)
             x += slot
             x -= start.take(key)
-            empty = np.flatnonzero(x < LOW)
-            if len(empty):
-                x[empty] = (x[empty] << sixteen) | self._more(len(empty))
+            (empty,) = (x < low).nonzero()
+            if empty.size:
+                x[empty] = (x[empty] << sixteen) | self._more(empty.size)
         return out
 
     def finish(self) -> None:

@@ -17,9 +17,9 @@ __all__ = ["CLASSES", "SCALE", "Tables", "class_of"]
 CLASSES = 24
 SCALE = 16  # of an expected magnitude as it is looked up
 SEEN = 16  # what one symbol counts
-PRIOR = 24 * SEEN  # what the distribution that a class begins with counts
+PRIOR = 64 * SEEN  # what the distribution that a class begins with counts
 FADE = 3  # at each new tensor a count loses one part of 2 to this power
-FIRST = 256  # symbols until the tables are made anew, then when they grew by an eighth
+FIRST = 512  # symbols until the tables are made anew, then when they grew by a half
 OFFSET = 128  # symbol of zero
 
 
@@ -37,7 +37,7 @@ _BASE_OF = _CLASS_OF << BITS
 
 def class_of(expected: np.ndarray) -> np.ndarray:
     """Where the class begins in `Tables.symbols`, of expected magnitudes times `SCALE`; int32."""
-    return _BASE_OF.take(np.minimum(expected, _LARGEST))
+    return _BASE_OF.take(expected, mode="clip")
 
 
 def _priors() -> np.ndarray:
@@ -78,7 +78,7 @@ class Tables:
         self._counts += SEEN * np.bincount(keys, minlength=CLASSES * 256).reshape(CLASSES, 256)
         self._since += len(symbols)
         self._seen += len(symbols)
-        if self._since >= max(FIRST, self._seen >> 3):
+        if self._since >= max(FIRST, self._seen >> 1):
             self._since = 0
             self._make()
 
