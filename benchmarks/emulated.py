@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ __all__ = ["NETS", "network"]
 
 OUT = Path(__file__).parent / "out" / "emulated"
 NETS = ("resnet20", "kws01")
+PRECISIONS = ("float", "int8")
 CPUS = ("cortex-a72", "cortex-a76")
 FILES = {"litert": "tflite", "onnxruntime": "onnx"}
 LEAST = 0.999  # agreement with the host
@@ -56,12 +58,14 @@ def network(name: str) -> tuple[Model, np.ndarray, Samples]:
     return model, net.calibration[:256], (net.inputs, net.labels)
 
 
-def bundles(name: str) -> tuple[list[Path], Samples]:
+def bundles(name: str, precisions: Sequence[str]) -> tuple[list[Path], Samples]:
     """The network's signed bundles, and its evaluation samples; the key is ``key.pub``."""
     model, calibration, samples = network(name)
-    int8 = ew.Quantize("int8")(model, {"calibration": calibration})
     made = []
-    for precision, some in (("float", model), ("int8", int8)):
+    for precision in precisions:
+        some = model
+        if precision == "int8":
+            some = ew.Quantize("int8")(model, {"calibration": calibration})
         folder = OUT / name / precision
         folder.mkdir(parents=True, exist_ok=True)
         files = [ew.lower(some, r, folder / f"net.{suffix}") for r, suffix in FILES.items()]
@@ -122,6 +126,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--cpu", nargs="+", default=CPUS)
     parser.add_argument("--net", nargs="+", choices=NETS, default=NETS)
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=PRECISIONS)
     parser.add_argument("--samples", type=int, default=200)
     parser.add_argument("--device", nargs="+", help="instead of --cpu, as `edgewise deploy` has it")
     given = parser.parse_args()
@@ -130,7 +135,7 @@ def main() -> None:
     short, told = False, False
     with (OUT / "emulated.jsonl").open("a") as log:
         for name in given.net:
-            made, (x, y) = bundles(name)
+            made, (x, y) = bundles(name, given.precision)
             for path in made:
                 for device in devices:
                     for row in rows(path, device, (x[: given.samples], y[: given.samples])):

@@ -1,6 +1,7 @@
 """Deployed over a real sshd, and onto an emulated processor; what stays is what is said to stay."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from edgewise.devices import connect
 from edgewise.edge import benchmark
 from edgewise.edge.artifact import Artifact
 from edgewise.edge.bundle import open_bundle
+from edgewise.edge.worker import Worker
 from edgewise.errors import DeviceError, InputError, ModelError
 
 from ..edge.bundle.conftest import write_keys
@@ -97,6 +99,21 @@ def test_a_bundle_changed_on_the_way_is_refused_by_the_device(address, made):
         with pytest.raises(ModelError, match=r"^/.*net\.edge: "):
             deploy(made / "net.edge", place, key=made / "key.pub", clean=True)
         assert "unpacked" not in place.shell(f"ls {place.scratch}")
+
+
+def test_a_worker_decrypts_what_it_was_given_the_secret_for(made, tmp_path):
+    secret = bytes(range(32))
+    bundle(made / "net.onnx", tmp_path / "net.edge", key=made / "key.pem", secret=secret).close()
+    key = (made / "key.pub").read_text()
+    request = {"unbundle": str(tmp_path / "net.edge"), "into": str(tmp_path / "out"), "key": key}
+    with Worker("onnxruntime", timeout=60) as worker:
+        with pytest.raises(InputError, match="it is encrypted: give the secret"):
+            worker.ask(**request, secret=None)
+        said = worker.ask(**request, secret=secret.hex())
+    assert said["signed"]
+    unpacked = Path(said["files"]["onnxruntime"])
+    assert unpacked.parent == tmp_path / "out"
+    assert unpacked.read_bytes() == (made / "net.onnx").read_bytes()
 
 
 def test_a_foreign_signature_is_refused_here_already(made):

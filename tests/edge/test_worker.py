@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -114,6 +115,12 @@ def test_tells_of_its_machine_and_of_files(tiny):
         "sha256": hashlib.sha256(tiny.read_bytes()).hexdigest(),
         "bytes": tiny.stat().st_size,
     }
+
+
+def test_a_shell_may_greet_before_the_worker_speaks():
+    command = ("sh", "-c", f"echo Welcome; echo; exec {shlex.join(LOCAL)}")
+    with Worker("litert", timeout=PATIENCE, command=command) as worker:
+        assert set(worker.ask(state=None)) <= {*machine.describe()}
 
 
 def test_a_shells_code_for_a_signal_is_that_signal():

@@ -6,6 +6,7 @@ status of its own, while the user's proxies, credentials and mirror stay in forc
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -19,6 +20,9 @@ KEYRINGS = (
     Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
     Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
 )
+# What apt would update, which it tells without lists, network or privileges.
+RELEASE = re.compile(r"'(\S+)/dists/([a-z]+)/InRelease'")
+SUITES = {"bullseye", "bookworm", "trixie", "forky", "oldstable", "stable", "testing", "sid"}
 MIRROR = "https://deb.debian.org/debian"  # where apt has no Debian mirror of the user's
 
 
@@ -61,12 +65,9 @@ def _source(suite: str, arch: str) -> str:
 
 def _mirror() -> str:
     """The mirror of Debian that this machine's apt uses already."""
-    rows = _run("apt-get", "indextargets", "--format", "$(ORIGIN) $(CODENAME) $(REPO_URI)")
-    for row in rows.splitlines():
-        origin, _, rest = row.partition(" ")
-        codename, _, uri = rest.partition(" ")
-        if origin == "Debian" and codename.isalpha():  # not "bookworm-security"
-            return uri.strip()
+    for uri, suite in RELEASE.findall(_run("apt-get", "-q", "update", "--print-uris")):
+        if suite in SUITES:
+            return uri
     return MIRROR
 
 

@@ -13,6 +13,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -68,17 +69,20 @@ class Ssh:
         self._folders: dict[Path, str] = {}
 
     def __enter__(self) -> Ssh:
-        self._folder = self.shell('umask 077; mktemp -d "$HOME/.edgewise-XXXXXX"').strip()
+        said = self.shell('umask 077; mktemp -d "$HOME/.edgewise-XXXXXX"')
+        self._folder = said.splitlines()[-1]  # a login shell may greet first
         try:
             self.shell(f"cat > {shlex.quote(self._there(NAME))}", given=runner())
             self.shell(f"{self._python} -B -c {shlex.quote(CHECK)}")
-        except BaseException:
-            self.__exit__()
+        except BaseException as error:
+            self.__exit__(type(error))
             raise
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.shell(f"rm -rf {shlex.quote(self._folder)}")
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        # Where something failed already, that is what has to be said.
+        with suppress(*() if kind is None else (DeviceError,)):
+            self.shell(f"rm -rf {shlex.quote(self._folder)}")
 
     def command(self, runtime: str) -> Sequence[str]:
         """A worker from the file that was carried there; whether it has the runtime it says."""
@@ -113,7 +117,7 @@ class Ssh:
         """Move files that lie there into ``~/edgewise``, each in one step; that folder."""
         files = " ".join(map(shlex.quote, paths))
         script = f'cd && mkdir -p edgewise && mv -f {files} edgewise/ && echo "$PWD/edgewise"'
-        return self.shell(script).strip()
+        return self.shell(script).splitlines()[-1]
 
     def shell(self, script: str, given: bytes | IO[bytes] = b"") -> str:
         """Run lines of sh there and give what they print.

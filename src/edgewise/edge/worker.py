@@ -121,7 +121,10 @@ class Worker:
             self._process.stdin.write(json.dumps({**message, "limit": limit}).encode() + b"\n")
         except BrokenPipeError:
             raise self._death(verb) from None
-        answer = json.loads(self._read_line(verb, limit))
+        line = self._read_line(verb, limit)
+        while not line.startswith(b"{"):  # the greeting of a login shell on a device
+            line = self._read_line(verb, limit)
+        answer = json.loads(line)
         if "error" in answer:
             kind = getattr(errors, answer["error"])
             error = kind.__new__(kind, answer["message"])
