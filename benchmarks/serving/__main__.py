@@ -34,7 +34,7 @@ def measure(given: argparse.Namespace) -> Iterator[dict[str, object]]:
                 yield throughput.run(path, given.peers, given.rounds, given.workers)
         case "overload":
             for path in given.file or [made("resnet56", "float")]:
-                yield pressure.run(path, given.seconds, given.threads)
+                yield pressure.run(path, given.seconds, given.threads, given.waiting)
         case "swaps":
             files = given.file or [made("resnet20", name) for name in ("float", "int8")]
             yield swaps.run(files, given.count)
@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=60, help="at twice the capacity")
+    parser.add_argument("--waiting", type=int, default=4, help="requests that may wait")
     parser.add_argument("--count", type=int, default=100, help="swaps")
     parser.add_argument("--workers", type=int, default=1, help="inferences at the same time")
     parser.add_argument("--peers", type=Path, help="the Python of the peers' environment")

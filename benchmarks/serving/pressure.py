@@ -18,14 +18,17 @@ __all__ = ["memory_bytes", "run"]
 CONNECTIONS = 64
 
 
-def run(path: Path, seconds: float, threads: int) -> dict[str, object]:
-    """Capacity; latency at 70 % of it; and at twice of it, with what was refused and how fast."""
+def run(path: Path, seconds: float, threads: int, waiting: int) -> dict[str, object]:
+    """Capacity; latency at 70 % of it; and at twice of it, with what was refused and how fast.
+
+    What is answered waits for at most `waiting` others: that bounds its latency at any load.
+    """
     artifact = Artifact.open(path)
     request = infer_request(path.stem, artifact, inputs_of(artifact))
-    with serving(path, "--threads", str(threads)) as server:
+    with serving(path, "--threads", str(threads), "--waiting", str(waiting)) as server:
         address = server.socket
         as_fast_as_it_answers(address, request, seconds=1, connections=4)
-        full = as_fast_as_it_answers(address, request, seconds=seconds / 6, connections=8)
+        full = as_fast_as_it_answers(address, request, seconds=seconds / 6, connections=waiting + 1)
         capacity = int(full.good.sum()) / full.seconds
         steady = at_a_rate(
             address, request, rate=0.7 * capacity, seconds=seconds / 2, connections=CONNECTIONS
@@ -50,6 +53,7 @@ def run(path: Path, seconds: float, threads: int) -> dict[str, object]:
     return {
         "file": str(path),
         "threads": threads,
+        "waiting": waiting,
         "capacity_per_s": round(capacity, 1),
         "at_70_percent": steady.percentiles(steady.good)
         | {"refused": int((~steady.good).sum()), "n": len(steady.ms)},

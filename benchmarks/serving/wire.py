@@ -14,14 +14,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import shared_memory
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from edgewise.edge.artifact import Artifact
 from edgewise.edge.serving.protocol import DATATYPES
 
-__all__ = ["Client", "Served", "infer_request", "inputs_of", "serving"]
+__all__ = ["Client", "Served", "infer_request", "inputs_of", "serving", "shared_request"]
 
 LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 
@@ -60,20 +62,55 @@ class Client:
 def infer_request(model: str, artifact: Artifact, arrays: tuple[np.ndarray, ...]) -> bytes:
     """A whole HTTP request that carries the inputs, and asks for the outputs, as bytes."""
     rows = [
-        {
-            "name": spec.name,
-            "shape": array.shape,
-            "datatype": DATATYPES[spec.dtype],
-            "parameters": {"binary_data_size": array.nbytes},
+        {**row, "parameters": {"binary_data_size": array.nbytes}}
+        for row, array in zip(_rows(artifact, arrays), arrays, strict=True)
+    ]
+    return _post(model, rows, b"".join(array.tobytes() for array in arrays))
+
+
+def shared_request(
+    client: Client,
+    model: str,
+    artifact: Artifact,
+    arrays: tuple[np.ndarray, ...],
+    memory: shared_memory.SharedMemory,
+) -> bytes:
+    """A request whose inputs lie one behind the other in shared memory, which it registers."""
+    region = {"key": f"/{memory.name}", "offset": 0, "byte_size": memory.size}
+    body = json.dumps(region).encode()
+    path = "/v2/systemsharedmemory/region/r/register"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+    status, _, found = client.send(head.encode() + body)
+    assert status == 200, found
+    rows, offset = _rows(artifact, arrays), 0
+    for row, array in zip(rows, arrays, strict=True):
+        row["parameters"] = {
+            "shared_memory_region": "r",
+            "shared_memory_byte_size": array.nbytes,
+            "shared_memory_offset": offset,
         }
+        offset += array.nbytes
+    return _post(model, rows, b"")
+
+
+def _rows(artifact: Artifact, arrays: tuple[np.ndarray, ...]) -> list[dict[str, Any]]:
+    return [
+        {"name": spec.name, "shape": array.shape, "datatype": DATATYPES[spec.dtype]}
         for spec, array in zip(artifact.signature.inputs, arrays, strict=True)
     ]
+
+
+def _post(model: str, rows: list[dict[str, Any]], tail: bytes) -> bytes:
     head = json.dumps({"inputs": rows, "parameters": {"binary_data_output": True}}).encode()
-    body = head + b"".join(array.tobytes() for array in arrays)
     return (
-        f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: localhost\r\n"
-        f"Inference-Header-Content-Length: {len(head)}\r\nContent-Length: {len(body)}\r\n\r\n"
-    ).encode() + body
+        (
+            f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: localhost\r\n"
+            f"Inference-Header-Content-Length: {len(head)}\r\n"
+            f"Content-Length: {len(head) + len(tail)}\r\n\r\n"
+        ).encode()
+        + head
+        + tail
+    )
 
 
 def inputs_of(artifact: Artifact, seed: int = 0) -> tuple[np.ndarray, ...]:

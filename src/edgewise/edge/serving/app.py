@@ -19,6 +19,7 @@ from .connection import json_answer
 from .limits import Limits, Refused
 from .models import Models
 from .protocol import answer, ask, described
+from .regions import Regions
 from .streaming import serve_stream
 
 __all__ = ["EXTENSIONS", "Application", "authorized", "metadata", "method", "respond"]
@@ -40,10 +41,17 @@ class Application:
         models: that are served.
         limits: of the server.
         token: that clients must show; None where none is needed.
+        regions: of shared memory that inputs may lie in; None where they may not.
     """
 
-    def __init__(self, models: Models, limits: Limits, token: bytes | None = None):
-        self.models, self.limits, self._token = models, limits, token
+    def __init__(
+        self,
+        models: Models,
+        limits: Limits,
+        token: bytes | None = None,
+        regions: Regions | None = None,
+    ):
+        self.models, self.limits, self._token, self._regions = models, limits, token, regions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -63,6 +71,9 @@ class Application:
                 method(scope, "POST")
                 await serve_stream(self._lane(parts), scope, receive, send)
                 return
+            elif parts[:3] == ["", "v2", "systemsharedmemory"] and self._regions is not None:
+                found = self._regions.answer(parts[3:], scope["method"], await _body(receive))
+                status, headers, body = json_answer(200, found)
             else:
                 status, headers, body = self._other(parts, scope)
         except Refused as refused:
@@ -85,7 +96,8 @@ class Application:
                 head_bytes = _length(value)
             elif name == b"content-encoding" and value != b"identity":
                 raise Refused(415, "compressed requests are not taken: send the body as it is")
-        asked = ask(await _body(receive), head_bytes, lane.signature, self.limits.samples)
+        raw = await _body(receive)
+        asked = ask(raw, head_bytes, lane.signature, self.limits.samples, self._regions)
         outputs = await lane.infer(asked.arrays)
         parts, length = answer(asked, outputs, lane.signature, lane.model)
         body = b"".join(parts)
@@ -105,7 +117,8 @@ class Application:
                 reply = 200, [kind, (b"content-length", b"%d" % len(value))], value
             case ["", "v2"] | ["", "v2", ""]:
                 found = {"name": "edgewise", "version": versions().get("edgewise", "")}
-                reply = json_answer(200, {**found, "extensions": EXTENSIONS})
+                more = [] if self._regions is None else ["system_shared_memory"]
+                reply = json_answer(200, {**found, "extensions": EXTENSIONS + more})
             case ["", "v2", "health", "live"]:
                 reply = json_answer(200, {"live": True})
             case ["", "v2", "health", "ready"]:

@@ -17,6 +17,7 @@ import numpy as np
 from ...record import Signature, TensorSpec
 from ..artifact import shape_text
 from .limits import Refused
+from .regions import Regions
 
 __all__ = [
     "DATATYPES",
@@ -46,7 +47,8 @@ DATATYPES = {
 }
 
 NUMBER_BYTES = 32  # of JSON text that one number may take, with its comma, brackets and spaces
-UNSUPPORTED = ("shared_memory_region", "classification")  # extensions that change what is sent
+SHARED = "shared_memory_region"
+UNSUPPORTED = (SHARED, "classification")  # extensions that change what is sent
 
 
 class Tensor(msgspec.Struct):
@@ -90,7 +92,13 @@ DECODER = msgspec.json.Decoder(Head)
 ENCODER = msgspec.json.Encoder()
 
 
-def ask(body: bytes | memoryview, head_bytes: int | None, signature: Signature, samples: int):
+def ask(
+    body: bytes | memoryview,
+    head_bytes: int | None,
+    signature: Signature,
+    samples: int,
+    regions: Regions | None = None,
+) -> Asked:
     """Read a request.
 
     Args:
@@ -98,6 +106,7 @@ def ask(body: bytes | memoryview, head_bytes: int | None, signature: Signature, 
         head_bytes: the length of its JSON; None where the whole body is JSON.
         signature: of the model.
         samples: that it may have at most.
+        regions: of shared memory that inputs may lie in; None where they may not.
 
     Raises:
         Refused: 400 for what does not fit, and why.
@@ -116,9 +125,14 @@ def ask(body: bytes | memoryview, head_bytes: int | None, signature: Signature, 
     rest = body[head_bytes:]
     given: dict[str, np.ndarray] = {}
     for tensor in head.inputs:
-        spec = checked(tensor, signature, samples)
+        spec = checked(tensor, signature, samples, shared=regions is not None)
         if tensor.name in given:
             raise Refused(400, f"input '{tensor.name}' is given twice")
+        if SHARED in tensor.parameters:
+            want = math.prod(tensor.shape) * np.dtype(spec.dtype).itemsize
+            data = regions.read(tensor.parameters, want)
+            given[tensor.name] = from_bytes(data, tensor.name, tensor.shape, spec)
+            continue
         size = tensor.parameters.get("binary_data_size")
         if size is None:
             given[tensor.name] = _from_json(tensor, spec)
@@ -135,13 +149,14 @@ def ask(body: bytes | memoryview, head_bytes: int | None, signature: Signature, 
     return Asked(head.id, tensors(given, signature), wanted(head.outputs, binary, signature))
 
 
-def checked(tensor: Any, signature: Signature, samples: int) -> TensorSpec:
+def checked(tensor: Any, signature: Signature, samples: int, *, shared: bool = False) -> TensorSpec:
     """The input that a tensor is for, once its datatype and shape are seen to fit.
 
     Args:
         tensor: has ``name``, ``datatype``, ``shape`` and ``parameters``.
         signature: of the model.
         samples: that a request may have at most.
+        shared: whether it may lie in shared memory.
 
     Raises:
         Refused: 400.
@@ -149,7 +164,8 @@ def checked(tensor: Any, signature: Signature, samples: int) -> TensorSpec:
     for spec in signature.inputs:
         if spec.name == tensor.name:
             _fits(tensor, spec, samples)
-            _supported(tensor.parameters)
+            if not shared:
+                _supported(tensor.parameters)
             return spec
     raise Refused(400, f"the model has no input '{tensor.name[:80]}': it takes {_names(signature)}")
 

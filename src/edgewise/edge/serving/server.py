@@ -19,6 +19,7 @@ from .admin import Administration
 from .app import Application
 from .limits import Limits
 from .models import Models
+from .regions import Regions
 from .repository import Trust
 
 if TYPE_CHECKING:
@@ -167,7 +168,8 @@ class Server:
     async def _open(self, listener: Listener, models: Models) -> None:
         listen = self.listen
         network = Application(models, self.limits, self._token)
-        local = Application(models, self.limits)
+        regions = Regions(self.limits.body_bytes)
+        local = Application(models, self.limits, regions=regions)
         if listen.port is not None:
             self.port = await listener.tcp(network, listen.host, listen.port, self._tls)
         if listen.socket is not None:
