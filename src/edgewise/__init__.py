@@ -31,6 +31,7 @@ _HOMES = {
     "Model": "model",
     "Optimizer": "train",
     "Prune": "compress.prune",
+    "PruneRounds": "train",
     "Quantize": "compress.quantize",
     "Recipe": "step",
     "RoundWeights": "compress.round_weights",
@@ -74,6 +75,7 @@ __all__ = [
     "Model",
     "Optimizer",
     "Prune",
+    "PruneRounds",
     "Quantize",
     "Recipe",
     "RoundWeights",
@@ -130,7 +132,16 @@ if TYPE_CHECKING:
     from .record import Measurement
     from .reporting import report
     from .step import Recipe
-    from .train import Distill, Finetune, Optimizer, Session, Training, fresh, write_back
+    from .train import (
+        Distill,
+        Finetune,
+        Optimizer,
+        PruneRounds,
+        Session,
+        Training,
+        fresh,
+        write_back,
+    )  # fmt: skip
 
 
 def __getattr__(name: str):

@@ -36,6 +36,17 @@ def test_shares_by_group_and_reconstruction(folder, run):
     assert done.json["plan"]["params"]["amount"] == {"4": 0.25}
 
 
+def test_rounds_train_in_between(folder, run):
+    options = ("--data", "floats.npz", "--rounds", "2", "--epochs", "1", "--max-drop", "100")
+    done = run("prune", "nets:small", *SHAPE, "--amount", "0.5", *options, "-o", "p.pt2")
+    assert done.code == 0, done.err
+    assert done.err.count("after training") == 2 and not (folder / "p.training").exists()
+    steps = [event.step for event in ew.load(folder / "p.pt2").lineage]
+    assert steps == ["load", "prune", "distill", "prune", "distill"]
+    done = run("prune", "nets:small", *SHAPE, "--rounds", "2", "-o", "p.pt2")
+    assert done.code == 2 and "give --data" in done.err
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
 from ..errors import InputError
 from .app import Answer, command, progress, working
 from .options import DataOptions, ModelOptions, PixelOptions, output_file, shares
+
+if TYPE_CHECKING:
+    from ..compress.prune import Prune
+    from ..data import Data
+    from ..model import Model
+    from ..train.rounds import Rounds
 
 __all__ = ["prune", "sensitivity"]
 
@@ -60,6 +68,18 @@ def prune(
     runtime: Annotated[
         str | None, Option(metavar="RUNTIME", help="Of latency: the one to time it on, here.")
     ] = None,
+    rounds: Annotated[
+        int | None,
+        Option(metavar="N", help="Cut in so many rounds, and distill from the whole after each."),
+    ] = None,
+    epochs: Annotated[float, Option(metavar="N", help="Of each round's training.")] = 3,
+    max_drop: Annotated[
+        float,
+        Option(
+            metavar="POINTS",
+            help="End the rounds with the last that loses no more; exit code 1 if not all is cut.",
+        ),
+    ] = 1.0,
 ) -> Answer:
     """Cut channels, heads and neurons out of it.
 
@@ -85,11 +105,33 @@ def prune(
     )
     whole = model.open(pixels)
     given = data.open(whole.signature, pixels, samples)
-    with working("pruning"):
-        small = step(whole, given, show=lambda plan: print(plan, file=sys.stderr))
+    with working("pruning") as say:
+        if rounds is None:
+            small = step(whole, given, show=lambda plan: print(plan, file=sys.stderr))
+            code = 0
+        else:
+            found = _rounds(step, whole, given, rounds, epochs, max_drop, output, say)
+            small, code = found.model, 0 if found.reached else 1
     small.save(output)
     made = Written.model(output, small.lineage)
-    return Answer(made, lambda: terminal.written(made))
+    return Answer(made, lambda: terminal.written(made), code)
+
+
+def _rounds(
+    step: Prune, whole: Model, data: Data | None, rounds: int, epochs: float, max_drop: float,
+    output: Path, say: Callable[[str], None],
+) -> Rounds:  # fmt: skip
+    """Prune and train in turns; the same command goes on where it was stopped."""
+    from .. import Distill, PruneRounds, Session, Training
+
+    if data is None:
+        raise InputError("--rounds train after each cut: give --data")
+    folder = output.with_suffix(".training")
+    train = Distill(whole, training=Training(epochs), session=Session(folder))
+    found = PruneRounds(step, train, rounds, max_drop)(whole, data, progress=say)
+    shutil.rmtree(folder, ignore_errors=True)
+    print(found, file=sys.stderr)
+    return found
 
 
 @command

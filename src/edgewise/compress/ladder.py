@@ -7,14 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from ..data import Data, Split, as_data
-from ..errors import DataError, InputError
-from ..metric import Metric, get_metric
+from ..data import Data, as_data
+from ..errors import InputError
 from ..model import Model
 from ..record import Event
 from .equalize import Equalize
+from .judge import Judge
 from .quantize import Quantize
 from .round_weights import RoundWeights
 from .samples import together
@@ -22,8 +20,8 @@ from .sensitivity import Sensitivity, relief
 
 __all__ = ["Climb", "Ladder", "Rung"]
 
-BATCH = 64
-RELIEVED = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7)  # shares of the layers that are kept float, rung after rung
+# Shares of the layers that are kept float, rung after rung.
+RELIEVED = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7)
 DIAGNOSED = 32  # samples on which layers are compared
 
 
@@ -126,7 +124,7 @@ class _Climber:
         self.model = model
         self.data = data
         self.progress = progress or (lambda name: None)
-        self.judge = _Judge(ladder, model, data)
+        self.judge = Judge(model, data, ladder.judge, ladder.metric)
         self.rungs: list[Rung] = []
         self.best: Model | None = None
         self.drop = math.inf
@@ -190,45 +188,6 @@ class _Climber:
     @staticmethod
     def _counts(layers: int) -> list[int]:
         return sorted({max(1, round(layers * share)) for share in RELIEVED if layers})
-
-
-class _Judge:
-    """How much worse than the float model another is, in points."""
-
-    def __init__(self, ladder: Ladder, model: Model, data: Data):
-        split = data.evaluation or data.training or data.calibration
-        if split is None:
-            raise DataError("there is nothing to judge the accuracy on: give data with samples")
-        self.split: Split = split.subset(ladder.judge)
-        self.metric: Metric | None = None
-        outputs = [(model(*inputs), targets) for inputs, targets in self.split.batches(BATCH)]
-        if outputs[0][1] is not None:
-            self.metric = get_metric(ladder.metric)
-        self.choices = [_choices(o) for o, _ in outputs] if self.metric is None else []
-        name = self.metric.name if self.metric else "agreement with the float model"
-        self.description = f"{name} on {len(self.split)} samples"
-        self.best = 0.0
-        if self.metric is not None:
-            tally = self.metric.tally()
-            for output, targets in outputs:
-                tally.update(output, targets)
-            self.best = tally.compute().value
-
-    def drop(self, model: Model) -> float:
-        if self.metric is None:
-            pairs = zip(self.split.batches(BATCH), self.choices, strict=True)
-            same = [_choices(model(*inputs)) == want for (inputs, _), want in pairs]
-            return 100 * (1 - float(np.concatenate(same).mean()))
-        tally = self.metric.tally()
-        for inputs, targets in self.split.batches(BATCH):
-            tally.update(model(*inputs), targets)
-        loss = self.best - tally.compute().value
-        return 100 * (loss if self.metric.higher_is_better else -loss)
-
-
-def _choices(output: Any) -> np.ndarray:
-    first = output[0] if isinstance(output, tuple) else output
-    return first.reshape(len(first), -1).argmax(-1)
 
 
 def _few(names: tuple[str, ...]) -> str:

@@ -13,10 +13,11 @@ from .distill import Distill
 from .features import Hint
 from .finetune import Finetune
 from .fresh import fresh
+from .rounds import PruneRounds
 from .training import Change, Optimizer, Session, Training
 from .write_back import write_back
 
 __all__ = [
-    "Change", "Distill", "Finetune", "Hint", "Optimizer", "Session", "Training", "fresh",
-    "write_back",
+    "Change", "Distill", "Finetune", "Hint", "Optimizer", "PruneRounds", "Session", "Training",
+    "fresh", "write_back",
 ]  # fmt: skip
