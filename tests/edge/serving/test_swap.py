@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 
+from edgewise.edge.serving import lane
 from edgewise.edge.serving.repository import Trust, find
 from edgewise.errors import InputError
 
@@ -64,6 +65,31 @@ def test_swaps_under_load_lose_and_mix_nothing(add, serving):
     assert not failures
     for version, sums in answers:
         np.testing.assert_allclose(sums, version * SUMS)
+
+
+@pytest.mark.parametrize("inline", [0.0, 1.0])
+def test_a_request_or_stream_that_was_coming_meets_the_new_version(
+    add, serving, monkeypatch, inline
+):
+    monkeypatch.setattr(lane, "INLINE_SECONDS", inline)
+    body = json.dumps(GOOD).encode()
+    head = b"POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    stream = b"POST /v2/models/m/stream?hop=4 HTTP/1.1\r\nHost: x\r\nContent-Length: 32\r\n\r\n"
+    window = np.ones(4, "<f4").tobytes()
+    with serving(add(1)) as running, running.raw() as slow, running.raw() as endless:
+        slow.sendall(head % len(body) + body[:20])
+        endless.sendall(stream + window)
+        while b'"at":4' not in endless.recv(65536):
+            pass
+        add(2)
+        assert running.admin("/v2/repository/models/m/load")[0] == 200
+        slow.sendall(body[20:])
+        assert b'"model_version":"2"' in slow.recv(65536)
+        endless.sendall(window)
+        found = b""
+        while b'"frames":8' not in found:
+            found += endless.recv(65536)
+        assert json.dumps((2 * SUMS).tolist()).replace(" ", "").encode() in found
 
 
 def test_a_version_that_cannot_be_served_changes_nothing(add, serving):

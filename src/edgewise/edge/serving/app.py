@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -66,10 +67,10 @@ class Application:
             if parts[:3] == ["", "v2", "models"] and parts[-1] == "infer" and len(parts) in (5, 7):
                 lane = self._lane(parts)
                 method(scope, "POST")
-                status, headers, body = await self._infer(lane, scope, receive)
+                status, headers, body = await self._infer(parts, scope, receive)
             elif parts[:3] == ["", "v2", "models"] and parts[-1] == "stream" and len(parts) == 5:
                 method(scope, "POST")
-                await serve_stream(self._lane(parts), scope, receive, send)
+                await serve_stream(partial(self._lane, parts), scope, receive, send)
                 return
             elif parts[:3] == ["", "v2", "systemsharedmemory"] and self._regions is not None:
                 found = self._regions.answer(parts[3:], scope["method"], await _body(receive))
@@ -89,7 +90,7 @@ class Application:
             self.models.metrics.count(lane.name, status, time.perf_counter() - begin)
         await respond(send, (status, headers, body))
 
-    async def _infer(self, lane: Any, scope: Scope, receive: Receive) -> Reply:
+    async def _infer(self, parts: list[str], scope: Scope, receive: Receive) -> Reply:
         head_bytes = None
         for name, value in scope["headers"]:
             if name == HEAD_LENGTH:
@@ -97,10 +98,11 @@ class Application:
             elif name == b"content-encoding" and value != b"identity":
                 raise Refused(415, "compressed requests are not taken: send the body as it is")
         raw = await _body(receive)
+        lane = self._lane(parts)  # only now: another may have taken its place while the body came
         asked = ask(raw, head_bytes, lane.signature, self.limits.samples, self._regions)
         outputs = await lane.infer(asked.arrays)
-        parts, length = answer(asked, outputs, lane.signature, lane.model)
-        body = b"".join(parts)
+        pieces, length = answer(asked, outputs, lane.signature, lane.model)
+        body = b"".join(pieces)
         headers = [(b"content-length", b"%d" % len(body))]
         if length is None:
             headers.append((b"content-type", b"application/json"))

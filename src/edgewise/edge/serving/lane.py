@@ -73,7 +73,7 @@ class Instance:
         self._files = [(a, runners.open_file(a.runtime, a.path, threads)) for a in artifacts]
 
     def time(self) -> list[float]:
-        """Seconds that each file takes: the median of a few runs on zeros, after one."""
+        """Seconds that each file takes: the least of a few runs on zeros, after one."""
         seconds = []
         for artifact, runner in self._files:
             zeros = tuple(
@@ -85,7 +85,7 @@ class Instance:
                 begin = time.perf_counter_ns()
                 artifact.run_on(runner, *zeros)
                 ns.append(time.perf_counter_ns() - begin)
-            seconds.append(sorted(ns)[WARM_RUNS // 2] / 1e9)
+            seconds.append(min(ns) / 1e9)
         return seconds
 
     def run(self, plan: Plan, arrays: Arrays) -> Arrays:
@@ -169,9 +169,11 @@ class Lane:
         """Run arrays that fit the signature.
 
         Raises:
-            Refused: 429 when too many wait already, 504 when it waited too long, 500 when the
-                runtime failed.
+            Refused: 429 when too many wait already, 503 when the lane is closed, 504 when it
+                waited too long, 500 when the runtime failed.
         """
+        if self._closed:
+            raise Refused(503, f"version {self.version} of '{self.name}' is served no more")
         if self.inline and self._fresh and not self._queue:
             self._fresh = False
             self._loop.call_soon(self._turn)

@@ -45,6 +45,7 @@ class Models:
         self.metrics = Metrics()
         self._options = {"threads": threads, "instances": instances}
         self._lanes: dict[str, Lane] = {}
+        self._leaving: list[Lane] = []  # closed, with requests that still wait
         self._change = asyncio.Lock()
 
     def lane(self, name: str, version: str = "") -> Lane:
@@ -76,7 +77,7 @@ class Models:
             for entry in entries.values():
                 await self._load(entry)
             for name in set(self._lanes) - set(entries):
-                self._lanes.pop(name).close()
+                self._leave(self._lanes.pop(name))
             self.ready = True
 
     async def load(self, name: str) -> Lane:
@@ -100,12 +101,13 @@ class Models:
         """
         async with self._change:
             self.lane(name)
-            self._lanes.pop(name).close()
+            self._leave(self._lanes.pop(name))
 
     def expire(self) -> None:
         """Give up requests that have waited for too long."""
-        for lane in self._lanes.values():
+        for lane in (*self._lanes.values(), *self._leaving):
             lane.expire()
+        self._leaving = [lane for lane in self._leaving if lane.waiting]
 
     def exposition(self) -> str:
         """The metrics as Prometheus reads them."""
@@ -121,8 +123,12 @@ class Models:
         lane.start(asyncio.get_running_loop())
         old, self._lanes[entry.name] = self._lanes.get(entry.name), lane
         if old is not None:
-            old.close()
+            self._leave(old)
         return lane
+
+    def _leave(self, lane: Lane) -> None:
+        lane.close()
+        self._leaving.append(lane)
 
     def _open(self, entry: Entry) -> Lane:
         with entry.opened(self._trust) as (version, artifacts):

@@ -9,6 +9,7 @@ has no such thing.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 from urllib.parse import parse_qsl
@@ -27,17 +28,19 @@ KIND = (b"content-type", b"application/x-ndjson")
 DROP = 429  # what a full queue answers
 
 
-async def serve_stream(lane: Lane, scope: Any, receive: Any, send: Any) -> None:
+async def serve_stream(find: Callable[[], Lane], scope: Any, receive: Any, send: Any) -> None:
     """Answer one request for a stream.
 
-    A window that finds the model's queue full is skipped, and said to be: a signal does not wait.
+    `find` gives the model as it is served now: a stream goes on with a new version. A window that
+    finds the model's queue full is skipped, and said to be: a signal does not wait.
 
     Raises:
         Refused: 400 for a query or a model that does not fit, before anything is answered.
     """
+    signature = find().signature
     try:
         streaming = _streaming(scope["query_string"])
-        windows = Windows(only_input(lane.signature), streaming.hop, streaming.axis)
+        windows = Windows(only_input(signature), streaming.hop, streaming.axis)
     except EdgewiseError as error:
         raise Refused(400, str(error)) from None
     decider, spent, skipped, count = Decider(streaming), 0.0, 0, 0
@@ -56,6 +59,9 @@ async def serve_stream(lane: Lane, scope: Any, receive: Any, send: Any) -> None:
         for at, window in windows.feed(signal):
             begin = time.perf_counter()
             try:
+                lane = find()
+                if lane.signature != signature:
+                    raise Refused(409, "a version that takes or gives other things is served now")
                 (output,) = await lane.infer((np.array(window),))
             except Refused as refused:
                 if refused.status != DROP:
