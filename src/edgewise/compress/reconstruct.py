@@ -10,7 +10,7 @@ left of the error goes into the bias, or the batch norm's mean.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, fx
@@ -19,6 +19,7 @@ from ..graph.fold import batch_norm_affine, constant
 from ..graph.patches import outputs, patches
 from ..graph.surgery import Sizes
 from ..math.least_squares import Normal
+from .shelf import Shelf
 
 __all__ = ["SOLVED", "Chooser", "Kept", "reconstruct"]
 
@@ -27,6 +28,7 @@ SOLVED = {aten.conv1d.default, aten.conv2d.default, aten.conv2d.padding, aten.li
 ROWS = 40  # at least so many rows are looked at for each input of a layer
 LEAST_ROWS = 20_000
 RIDGE = 1e-3
+IN_MEMORY = 1 << 30  # bytes of values
 
 Chunks = list[Tensor]
 # Of a layer's operator, the best weights (groups, rows, columns) and their Hessian (groups,
@@ -44,7 +46,8 @@ def reconstruct(
 ) -> None:
     """Solve the weights of `small` anew, in place.
 
-    The values of all samples that later layers still read are held in memory.
+    The values that later layers still read are held for all samples: up to a gigabyte in memory,
+    what is more in files that are gone afterwards.
 
     Args:
         small: made of `whole`, with the same names of nodes.
@@ -52,8 +55,8 @@ def reconstruct(
         kept: what `small` still has of a value of `whole`.
         choose: settles each layer's weights.
     """
-    with torch.no_grad():
-        _Pair(small, whole, batches, kept, choose).run()
+    with torch.no_grad(), Shelf(IN_MEMORY) as shelf:
+        _Pair(small, whole, batches, kept, choose, shelf).run()
 
 
 class Kept:
@@ -75,8 +78,8 @@ class Kept:
 class _Values:
     """The values of a graph over all batches, computed when they are asked for."""
 
-    def __init__(self, module: fx.GraphModule, batches: Sequence[tuple[Tensor, ...]]):
-        self.module = module
+    def __init__(self, module: fx.GraphModule, batches: Sequence[tuple[Tensor, ...]], shelf: Shelf):
+        self.module, self.shelf = module, shelf
         inputs = [n for n in module.graph.nodes if n.op == "placeholder"]
         self.values = {n: [batch[i] for batch in batches] for i, n in enumerate(inputs)}
         self.batches = len(batches)
@@ -95,12 +98,13 @@ class _Values:
             return self(source)[i]
 
         args = fx.map_arg(node.args, chunk)
-        return node.target(*args, **fx.map_arg(node.kwargs, chunk))
+        return self.shelf.put(node.target(*args, **fx.map_arg(node.kwargs, chunk)))
 
     def forget(self, done: set[fx.Node]) -> None:
         """Drop what only nodes that are done read."""
         for node in [n for n in self.values if all(user in done for user in n.users)]:
-            del self.values[node]
+            for value in self.values.pop(node):
+                self.shelf.drop(value)
 
 
 class _Pair:
@@ -111,8 +115,9 @@ class _Pair:
         batches: Sequence[tuple[Tensor, ...]],
         kept: Callable[[fx.Node, Tensor], Tensor],
         choose: Chooser,
+        shelf: Shelf,
     ):
-        self.small, self.whole = _Values(small, batches), _Values(whole, batches)
+        self.small, self.whole = _Values(small, batches, shelf), _Values(whole, batches, shelf)
         self.named = {node.name: node for node in whole.graph.nodes}
         self.module, self.kept, self.choose = small, kept, choose
 
@@ -141,7 +146,9 @@ class _Pair:
         normal = Normal(groups, each.shape[2], each.shape[1])
         generator = torch.Generator().manual_seed(0)
         xs, targets = self.small(node.args[0]), self._targets(node, norm)
-        rows = sum(t.numel() for t in targets) // weight.shape[0]
+        original = self.named[node.name]
+        channels = len(constant(self.whole.module, original.args[1]))
+        rows = sum(t.numel() for t in self.whole(original)) // channels
         share = min(1.0, max(LEAST_ROWS, ROWS * each.shape[2]) / max(rows, 1))
         for x, target in zip(xs, targets, strict=True):
             normal.add(*_rows(node, weight.shape[2:], x, target, share, generator))
@@ -156,10 +163,10 @@ class _Pair:
         elif norm is not None:
             constant(self.module, norm.args[3]).sub_(shift.flatten().float())
 
-    def _targets(self, node: fx.Node, norm: fx.Node | None) -> Chunks:
+    def _targets(self, node: fx.Node, norm: fx.Node | None) -> Iterator[Tensor]:
         """What the layer should give: the whole network's output, less what a sum adds wrongly."""
         original = self.named[node.name]
-        wanted = [self.kept(original, v) for v in self.whole(original)]
+        wanted = (self.kept(original, v) for v in self.whole(original))
         last = norm or node
         total = _only_user(last, aten.add.Tensor)
         if total is not None and all(isinstance(a, fx.Node) for a in total.args[:2]):
@@ -170,11 +177,11 @@ class _Pair:
                 safe = gain.abs() > 1e-2 * gain.abs().max()
                 factor = torch.where(safe, 1 / gain, 0.0)
                 if norm is not None:
-                    factor = factor.reshape(-1, *[1] * (wanted[0].ndim - 2))
-                wanted = [
+                    factor = factor.reshape(-1, *[1] * (self.whole(original)[0].ndim - 2))
+                return (
                     want + factor * (self.kept(twin, a) - b)
                     for want, a, b in zip(wanted, self.whole(twin), self.small(other), strict=True)
-                ]
+                )
         return wanted
 
 
