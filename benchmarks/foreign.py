@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-__all__ = ["at_run_time", "inputs_only", "signed"]
+__all__ = ["at_run_time", "by_onnxruntime", "inputs_only", "signed"]
 
 PER_CHANNEL = 5  # version of CONV_2D with float activations and a scale for each output channel
 
 
 def signed(source: Path, path: Path, samples: np.ndarray) -> Path:
     """ONNX Runtime's own tool asked for int8 activations as QOperators (S8S8)."""
+    from onnxruntime import quantization as tool
+
+    kinds = {"activation_type": tool.QuantType.QInt8, "weight_type": tool.QuantType.QInt8}
+    form = tool.QuantFormat.QOperator
+    return by_onnxruntime(source, path, samples, quant_format=form, per_channel=True, **kinds)
+
+
+def by_onnxruntime(source: Path, path: Path, samples: np.ndarray, **options: Any) -> Path:
+    """ONNX Runtime's own tool; without options its defaults: a scale for each whole weight."""
     import onnx
     from onnxruntime import quantization as tool
 
@@ -26,10 +36,7 @@ def signed(source: Path, path: Path, samples: np.ndarray) -> Path:
             sample = next(self.rest, None)
             return None if sample is None else {given.name: sample[None]}
 
-    tool.quantize_static(
-        source, path, Reader(), quant_format=tool.QuantFormat.QOperator, per_channel=True,
-        activation_type=tool.QuantType.QInt8, weight_type=tool.QuantType.QInt8,
-    )  # fmt: skip
+    tool.quantize_static(source, path, Reader(), **options)
     return path
 
 

@@ -13,6 +13,7 @@ from edgewise.edge.artifact import Artifact
 from edgewise.edge.doctor import examine
 from edgewise.edge.worker import Worker
 from edgewise.errors import DeviceError, InputError, RuntimeFailure
+from edgewise.explaining import explain
 from edgewise.measuring import measure
 
 from ..edge.tiny import write_onnx
@@ -127,3 +128,12 @@ def test_doctor_looks_there(address):
     with devices.connect(address) as place:
         (probe,) = examine(["onnxruntime"], place=place)
     assert probe.state == "works"
+
+
+def test_explain_profiles_there(address, tmp_path):
+    pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
+    pytest.importorskip("onnx", reason="needs onnx to write a file")
+    path = write_onnx(tmp_path / "tiny.onnx")
+    found = explain(path, runs=2, device=address)
+    assert found.device == address
+    assert [o.kind for o in found.operators] == ["MatMul"]

@@ -5,6 +5,7 @@ import pytest
 
 import edgewise as ew
 from edgewise.edge import runners
+from edgewise.edge.place import HERE
 from edgewise.errors import InputError, ModelError
 from edgewise.explaining.findings import findings
 from edgewise.explaining.trace import Trace
@@ -102,3 +103,11 @@ def test_a_runtime_that_does_not_name_the_layers_is_refused():
     pytest.importorskip("onnxruntime")
     with pytest.raises(InputError, match="does not name 0, 2 in its profile"):
         ew.layer_costs(traps.model(), traps.samples(8), "onnxruntime", runs=2)
+
+
+def test_an_emulated_device_tells_no_time(tmp_path):
+    class Emulated(type(HERE)):
+        name, timed = "emulated:cortex-a72", False
+
+    with pytest.raises(InputError, match="emulated:cortex-a72 is emulated"):
+        ew.explain(tmp_path / "x.onnx", device=Emulated())

@@ -74,6 +74,9 @@ def explain(
     threads: Annotated[
         int, Option(metavar="N", help="Of the runtime; one tells most about the kernels.")
     ] = 1,
+    device: Annotated[
+        str, Option(metavar="DEV", help="local, ssh://USER@HOST[:PORT][/PYTHON].")
+    ] = "local",
     operators: Annotated[
         int, Option(metavar="N", min=1, help="So many of them are shown, the dearest.")
     ] = 15,
@@ -87,7 +90,7 @@ def explain(
     from ..reporting import terminal
 
     with working("profiling"):
-        found = explain(artifact, runs=runs, threads=threads)
+        found = explain(artifact, runs=runs, threads=threads, device=device)
     return Answer(found, lambda: terminal.explanation(found, operators))
 
 

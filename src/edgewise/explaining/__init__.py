@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..devices import connect
 from ..edge import profiling
 from ..edge.artifact import Artifact
+from ..edge.place import Place
 from ..errors import InputError
 from .findings import Finding, findings
 from .trace import Trace
@@ -66,6 +68,7 @@ class Explanation:
     version: str
     threads: int
     runs: int
+    device: str
     latency_ms: float
     operators: tuple[OperatorTime, ...]
     findings: tuple[Finding, ...]
@@ -78,6 +81,7 @@ def explain(
     runs: int = 50,
     threads: int | None = 1,
     timeout: float = 120.0,
+    device: str | Place = "local",
 ) -> Explanation:
     """Profile an artifact on its runtime, in a process of its own, and say what slows it down.
 
@@ -87,15 +91,24 @@ def explain(
         runs: inferences to profile.
         threads: of the runtime; one tells most about the kernels.
         timeout: seconds that opening the file or a single inference may take.
+        device: where to profile, as `edgewise.measure` takes it; not an emulated one.
 
     Raises:
-        InputError: no run, or inputs that do not fit.
+        InputError: no run, inputs that do not fit, or a device whose clock tells nothing.
+        DeviceError: the device cannot be reached.
         MissingExtra, ModelError: the runtime is not installed, or cannot open the file.
         RuntimeFailure: the runtime crashed or hung, or its build has no profiler.
     """
     if runs < 1:
         raise InputError(f"runs must be at least 1, found {runs}")
-    found = profiling.profile(subject, inputs=inputs, runs=runs, threads=threads, timeout=timeout)
+    with connect(device) as place:
+        if not place.timed:
+            raise InputError(
+                f"{place.name} is emulated, where time means nothing: explain on a real device"
+            )
+        found = profiling.profile(
+            subject, inputs=inputs, runs=runs, threads=threads, timeout=timeout, place=place
+        )
     trace = Trace(found.runtime, found.machine, found.operators)
     names = LAYERS.get(found.runtime) if found.ours else None
     return Explanation(
@@ -104,6 +117,7 @@ def explain(
         version=found.version,
         threads=found.threads,
         runs=runs,
+        device=place.name,
         latency_ms=found.latency_ms,
         operators=tuple(
             OperatorTime(
