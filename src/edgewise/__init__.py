@@ -36,6 +36,7 @@ _HOMES = {
     "Recipe": "step",
     "RoundWeights": "compress.round_weights",
     "Session": "train",
+    "Streaming": "edge.stream",
     "Training": "train",
     "Sparsify": "compress.sparsify",
     "SmoothQuant": "compress.smooth",
@@ -82,6 +83,7 @@ __all__ = [
     "Session",
     "SmoothQuant",
     "Sparsify",
+    "Streaming",
     "Training",
     "allocate",
     "bundle",
@@ -120,6 +122,7 @@ if TYPE_CHECKING:
     from .deploying import deploy
     from .edge.artifact import Artifact
     from .edge.bundle import Bundle, open_bundle
+    from .edge.stream import Streaming
     from .errors import EdgewiseError
     from .explaining import explain
     from .explaining.costs import layer_costs

@@ -57,7 +57,9 @@ def test_tls_is_served_with_the_certificate(models, serving, tmp_path, token):
         pytest.skip("openssl is needed to make a certificate")
     import http.client
 
-    with serving(models, certificate=certificate, key=key, token=token) as running:
+    grpc = pytest.importorskip("tritonclient.grpc", reason="tritonclient is the referee")
+    options = {"certificate": certificate, "key": key, "token": token, "grpc_port": 0}
+    with serving(models, **options) as running:
         context = ssl.create_default_context(cafile=certificate)
         connection = http.client.HTTPSConnection(
             "localhost", running.server.port, context=context, timeout=20
@@ -66,6 +68,12 @@ def test_tls_is_served_with_the_certificate(models, serving, tmp_path, token):
         assert talk(connection, "GET", "/v2/models/tiny", Authorization=right)[0] == 200
         with pytest.raises((ConnectionError, http.client.HTTPException)):
             running.ask("GET", "/v2")  # not without TLS
+        address = f"localhost:{running.server.grpc_port}"
+        with grpc.InferenceServerClient(
+            address, ssl=True, root_certificates=str(certificate)
+        ) as client:
+            about = client.get_model_metadata("tiny", headers={"authorization": right})
+            assert about.name == "tiny"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "example.org"])
