@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,14 +59,19 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def sshd(tmp_path_factory) -> Iterator[Server]:
+def folder() -> Iterator[Path]:
+    """Open to other users, as pytest's own are not."""
+    with tempfile.TemporaryDirectory(prefix="edgewise-sshd-") as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+@pytest.fixture(scope="module")
+def sshd(folder) -> Iterator[Server]:
     """The server. The client is the system's ssh with the user's configuration: ours."""
     program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None or shutil.which("ssh") is None:
         pytest.skip("needs sshd and ssh (apt-get install openssh-server)")
-    folder = tmp_path_factory.mktemp("sshd")
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)  # pytest's are closed to others, and the user is another
     for key in ("host_key", "client_key"):
         _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key)
     with socket.socket() as probe:
