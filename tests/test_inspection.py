@@ -2,7 +2,9 @@ import pytest
 import torch
 from torch import nn
 
+from edgewise.compress.cluster import Cluster
 from edgewise.compress.quantize import Quantize
+from edgewise.compress.sparsify import Sparsify
 from edgewise.inspection import inspect
 from edgewise.loading.torch import load_module
 
@@ -53,3 +55,17 @@ def test_weights_take_the_bits_of_their_scheme(scheme, bits, name):
     found = inspect(Quantize(scheme, **group)(load_module(net, x[:1])))
     assert [row.precision for row in found.layers] == [name, name]
     assert found.bytes == (12 * 16 + 16 * 3) * bits // 8 + 4 * (16 + 3)
+
+
+def test_zeros_shared_values_and_coded_bytes_are_shown():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.ReLU(), torch.nn.Linear(128, 8))
+    model = load_module(net, torch.zeros(1, 64))
+    assert inspect(model, ()).coded is None
+    sparse = Sparsify(0.75)(model)
+    found = inspect(sparse, ())
+    assert [row.zeros for row in found.layers if row.parameters] == [6144, 768]
+    clustered = inspect(Cluster(3)(sparse), ())
+    first = clustered.layers[0]
+    assert (first.zeros, first.precision) == (6144, "codebook") and first.values <= 8
+    assert clustered.coded < 0.3 * found.coded < 0.3 * found.bytes

@@ -18,6 +18,7 @@ _HOMES = {
     "AWQ": "compress.smooth",
     "Artifact": "edge.artifact",
     "Cluster": "compress.cluster",
+    "Condense": "compress.condense",
     "Bundle": "edge.bundle",
     "Data": "data",
     "Dequantize": "compress.dequantize",
@@ -36,11 +37,13 @@ _HOMES = {
     "Recipe": "step",
     "RoundWeights": "compress.round_weights",
     "Session": "train",
+    "Shorten": "compress.shorten",
     "Streaming": "edge.stream",
     "Training": "train",
     "Sparsify": "compress.sparsify",
     "SmoothQuant": "compress.smooth",
     "allocate": "compress.allocate",
+    "coded_size": "compress.coded_size",
     "bundle": "bundling",
     "capabilities": "lowering.capabilities",
     "compare": "measuring",
@@ -64,6 +67,7 @@ __all__ = [
     "Artifact",
     "Bundle",
     "Cluster",
+    "Condense",
     "Data",
     "Dequantize",
     "Distill",
@@ -81,6 +85,7 @@ __all__ = [
     "Recipe",
     "RoundWeights",
     "Session",
+    "Shorten",
     "SmoothQuant",
     "Sparsify",
     "Streaming",
@@ -88,6 +93,7 @@ __all__ = [
     "allocate",
     "bundle",
     "capabilities",
+    "coded_size",
     "compare",
     "deploy",
     "explain",
@@ -108,6 +114,8 @@ if TYPE_CHECKING:
     from .bundling import bundle
     from .compress.allocate import allocate
     from .compress.cluster import Cluster
+    from .compress.coded_size import coded_size
+    from .compress.condense import Condense
     from .compress.damage import sensitivity
     from .compress.dequantize import Dequantize
     from .compress.equalize import Equalize
@@ -115,6 +123,7 @@ if TYPE_CHECKING:
     from .compress.prune import Prune
     from .compress.quantize import Quantize
     from .compress.round_weights import RoundWeights
+    from .compress.shorten import Shorten
     from .compress.smooth import AWQ, SmoothQuant
     from .compress.sparsify import Sparsify
     from .costing import Latency

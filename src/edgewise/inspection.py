@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
+from .compress.coded_size import coded_size
 from .edge.runners import RUNTIMES
 from .graph.axes import analyse
-from .graph.canonical import FAKE_QUANTIZE, layer, shapes
+from .graph.canonical import FAKE_QUANTIZE, LOOKUP, layer, shapes
 from .graph.cost import macs
+from .graph.fold import constant
 from .lowering.refusals import Refusals, refusals
 from .model import Model
 from .record import Signature
@@ -20,6 +22,7 @@ __all__ = ["GroupSize", "Inspection", "LayerCost", "inspect"]
 
 # What stands between a layer and the weight that it holds in fewer bits.
 WRAPS = {FAKE_QUANTIZE, torch.ops.aten._to_copy.default}
+MOST_VALUES = 256  # beyond, nobody shares values
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class LayerCost:
         macs: multiply-accumulates for one sample.
         bytes: that weight and bias take at their precision.
         precision: of its weight: ``"float32"`` or ``"int8"``.
+        zeros: numbers of its weight that are zero.
+        values: how many different numbers its weight has, up to 256; None where there are more.
     """
 
     layer: str
@@ -43,6 +48,8 @@ class LayerCost:
     macs: int
     bytes: int
     precision: str
+    zeros: int = 0
+    values: int | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,9 @@ class GroupSize:
 class Inspection:
     """A Model's layers and totals; `bytes` counts weights at their precision, without headers.
 
+    `coded` counts them once they are entropy-coded (`edgewise.compress.coded_size`); it is None for
+    a float model whose weights have neither zeros nor shared values.
+
     `runtimes` says for each runtime which layers it cannot take; `groups` what moves together,
     and `uncut` which layers keep their width, with the reason; both are empty when quantized.
     """
@@ -76,6 +86,7 @@ class Inspection:
     runtimes: tuple[Refusals, ...]
     groups: tuple[GroupSize, ...]
     uncut: dict[str, str]
+    coded: int | None = None
 
 
 def inspect(model: Model, runtimes: Iterable[str] = tuple(RUNTIMES)) -> Inspection:
@@ -86,8 +97,12 @@ def inspect(model: Model, runtimes: Iterable[str] = tuple(RUNTIMES)) -> Inspecti
     """
     module = model.graph
     known = shapes(module, model.signature, 1)
-    rows = tuple(row for node in module.graph.nodes if (row := _layer(node, known)) is not None)
-    groups, uncut = ((), {}) if model.quantized else _groups(model)
+    rows = tuple(
+        row for node in module.graph.nodes if (row := _layer(module, node, known)) is not None
+    )
+    groups, uncut = ((), {}) if model.quantized or model.clustered else _groups(model)
+    few = any(r.values is not None and r.parameters > 4 * r.values for r in rows)
+    many = sum(r.zeros for r in rows) * 10 > sum(r.parameters for r in rows)
     return Inspection(
         model.signature,
         rows,
@@ -97,6 +112,7 @@ def inspect(model: Model, runtimes: Iterable[str] = tuple(RUNTIMES)) -> Inspecti
         refusals(model, runtimes),
         groups,
         uncut,
+        coded_size(model) if few or many or model.quantized else None,
     )
 
 
@@ -109,16 +125,17 @@ def _groups(model: Model) -> tuple[tuple[GroupSize, ...], dict[str, str]]:
     return rows, coupling.frozen
 
 
-def _layer(node: fx.Node, known: dict[fx.Node, object]) -> LayerCost | None:
+def _layer(module: fx.GraphModule, node: fx.Node, known: dict[fx.Node, object]) -> LayerCost | None:
     if node.op != "call_function" or not isinstance(known[node], Tensor):
         return None
     # (constant, its bits where it is quantized)
     read = [(_unwrapped(a), _bits(a)) for a in node.all_input_nodes]
-    weights = [(known[s], bits) for s, bits in read if s.op == "get_attr"]
+    read = [(s, bits) for s, bits in read if s.op == "get_attr" or s.target is LOOKUP]
+    weights = [(known[s], bits) for s, bits in read]
     narrow = min((bits for _, bits in weights if bits), default=None)
     output = known[node]
     products = macs(node, lambda value: tuple(known[value].shape))
-    if products is None and (node.target in WRAPS or not weights):
+    if products is None and (node.target in (*WRAPS, LOOKUP) or not weights):
         return None
     return LayerCost(
         layer(node),
@@ -127,11 +144,28 @@ def _layer(node: fx.Node, known: dict[fx.Node, object]) -> LayerCost | None:
         sum(w.numel() for w, _ in weights),
         products or 0,
         sum(w.numel() * bits // 8 if bits else w.nbytes for w, bits in weights),
-        f"int{narrow}" if narrow else str(weights[0][0].dtype if weights else output.dtype)[6:],
-    )
+        "codebook" if any(s.target is LOOKUP for s, _ in read)
+        else f"int{narrow}" if narrow
+        else str(weights[0][0].dtype if weights else output.dtype)[6:],
+        *_values(module, next((s for s, _ in read if known[s].ndim > 1), None)),
+    )  # fmt: skip
+
+
+def _values(module: fx.GraphModule, node: fx.Node | None) -> tuple[int, int | None]:
+    """How many numbers of a weight are zero, and how many different ones there are."""
+    if node is None:
+        return 0, None
+    if node.target is LOOKUP:
+        weight = LOOKUP(*(constant(module, part).detach() for part in node.args))
+    else:
+        weight = constant(module, node).detach()
+    different = len(weight.unique())
+    return int((weight == 0).sum()), different if different <= MOST_VALUES else None
 
 
 def _bits(node: fx.Node) -> int | None:
+    if node.target is LOOKUP:
+        return 8  # an index
     if node.target is not FAKE_QUANTIZE:
         return None
     return 4 if node.args[4] <= 7 else 8

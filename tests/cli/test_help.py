@@ -9,8 +9,9 @@ from importlib import metadata
 import pytest
 
 COMMANDS = (
-    "doctor", "inspect", "quantize", "lower", "prune", "sensitivity", "sparsify", "cluster", "finetune",
-    "distill", "measure", "explain", "report", "bundle", "verify", "unbundle", "deploy", "demo",
+    "doctor", "inspect", "quantize", "lower", "prune", "sensitivity", "shorten", "sparsify", "cluster",
+    "condense", "finetune", "distill", "measure", "explain", "report", "bundle",
+    "verify", "unbundle", "deploy", "demo",
 )  # fmt: skip
 # What takes long to import; rich alone takes as long as all the rest.
 HEAVY = ("torch", "rich", "numpy.random", "scipy", "polars", "jinja2", "onnxruntime", "openvino")

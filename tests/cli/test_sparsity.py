@@ -1,4 +1,4 @@
-"""sparsify, cluster: what they print, what they write, what they refuse."""
+"""sparsify, cluster, condense: what they print, what they write, what they refuse."""
 
 from __future__ import annotations
 
@@ -39,6 +39,17 @@ def test_weights_share_values(folder, run):
     assert refused.code == 2 and refused.err.startswith("error: bits must be 1 to 8")
 
 
+def test_weights_take_fewer_bits(folder, run):
+    done = run(
+        "condense", "nets:small", *SHAPE, "--bits", "3", "--data", "floats.npz", "-o", "c.pt2",
+        "--json",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert "952 weights of" in done.err and done.json["plan"]["params"] == {"bits": 3.0}
+    shown = run("inspect", "c.pt2", "--runtime", "onnxruntime")
+    assert "once entropy-coded" in shown.out
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -58,7 +69,11 @@ def test_a_bad_call_is_one_sentence(folder, run, options, said):
 
 @pytest.mark.parametrize(
     ("command", "step", "amount"),
-    [(sparsity.sparsify, ew.Sparsify, 0.5), (sparsity.cluster, ew.Cluster, None)],
+    [
+        (sparsity.sparsify, ew.Sparsify, 0.5),
+        (sparsity.cluster, ew.Cluster, None),
+        (sparsity.condense, ew.Condense, None),
+    ],
 )
 def test_the_options_are_the_fields(command, step, amount):
     options = inspect.signature(command).parameters

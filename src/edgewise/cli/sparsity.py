@@ -1,4 +1,4 @@
-"""Commands that leave fewer bits in the same graph: sparsify, cluster."""
+"""Commands that leave fewer bits in the same graph: sparsify, cluster, condense."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typer import Option
 from .app import Answer, command, working
 from .options import DataOptions, ModelOptions, PixelOptions, output_file, shares
 
-__all__ = ["cluster", "sparsify"]
+__all__ = ["cluster", "condense", "sparsify"]
 
 
 @command
@@ -108,6 +108,40 @@ def cluster(
     whole = model.open(pixels)
     given = data.open(whole.signature, pixels, samples)
     with working("clustering"):
+        small = step(whole, given, show=lambda plan: print(plan, file=sys.stderr))
+    small.save(output)
+    made = Written.model(output, small.lineage)
+    return Answer(made, lambda: terminal.written(made))
+
+
+@command
+def condense(
+    model: ModelOptions,
+    data: DataOptions,
+    pixels: PixelOptions,
+    output: Annotated[
+        Path, Option("--output", "-o", metavar="OUT.pt2", help="Where the condensed model goes.")
+    ],
+    bits: Annotated[float, Option(metavar="N", help="Of a weight on average, once coded.")] = 2.0,
+    keep: Annotated[
+        list[str] | None,
+        Option(metavar="LAYER", help="A layer to leave as it is, or a pattern; repeatable."),
+    ] = None,
+    samples: Annotated[int, Option(metavar="N", help="The most samples to look at.")] = 512,
+) -> Answer:
+    """Quantize weights for the smallest file.
+
+    Each is put where the error that it makes is worth the bits that it takes.
+    """
+    from .. import Condense
+    from ..reporting import terminal
+    from ..reporting.written import Written
+
+    output_file(output, model.model)
+    step = Condense(bits, tuple(keep or ()), samples)
+    whole = model.open(pixels)
+    given = data.open(whole.signature, pixels, samples)
+    with working("condensing"):
         small = step(whole, given, show=lambda plan: print(plan, file=sys.stderr))
     small.save(output)
     made = Written.model(output, small.lineage)

@@ -18,6 +18,7 @@ from ..math.sparse_solve import least_squares, sparsegpt
 from ..math.sparsity import Pattern, as_matrix, as_weight, erdos_renyi, lamp, shared
 from ..model import Model
 from ..step import Plan, Step
+from .constants import changed, written
 from .names import matching
 from .reconstruct import Chooser, reconstruct
 from .saliency import SALIENCIES, Saliency, Weight, saliencies, weights_of
@@ -149,7 +150,7 @@ class Sparsify(Step):
         else:
             for name, row in weights.items():
                 constant(module, row.node).data.mul_(masks[name])
-        constants = _changed(module, model.graph)
+        constants = changed(module, model.graph)
         zeros = {n: int((constant(module, row.node) == 0).sum()) for n, row in weights.items()}
         return SparsityPlan(
             tuple(ThinnedWeight(n, row.values.numel(), zeros[n]) for n, row in weights.items()),
@@ -158,13 +159,7 @@ class Sparsify(Step):
         )
 
     def apply(self, model: Model, plan: SparsityPlan) -> Model:
-        module = model.module()
-        found = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-        for name, values in plan.constants.items():
-            if name not in found or found[name].shape != values.shape:
-                raise StepError(f"the plan's '{name}' is not one of this model's")
-            found[name].data.copy_(torch.from_numpy(values))
-        return Model(module, model.signature)
+        return written(model, plan.constants)
 
     def _weights(self, module: fx.GraphModule) -> tuple[dict[str, Weight], dict[str, str]]:
         """The weights that get zeros, by name, and the layers that stay whole."""
@@ -263,10 +258,3 @@ def _chooser(
         return least_squares(best, hessian, start, mask)
 
     return choose
-
-
-def _changed(module: fx.GraphModule, before: fx.GraphModule) -> dict[str, np.ndarray]:
-    """Every parameter and buffer that is no longer what it was."""
-    old = {**dict(before.named_parameters()), **dict(before.named_buffers())}
-    new = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    return {n: v.detach().numpy() for n, v in new.items() if not torch.equal(v, old[n])}

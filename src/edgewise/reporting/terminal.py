@@ -87,7 +87,9 @@ def _facts(found: Mapping[str, str]) -> RenderableType:
 
 def inspection(found: Inspection) -> RenderableType:
     """Layers and totals."""
-    rows = _table("layer", "operator", "output", "parameters>", "MACs>", "precision")
+    thinned = found.coded is not None
+    more = ("zero>", "values>") if thinned else ()
+    rows = _table("layer", "operator", "output", "parameters>", "MACs>", "precision", *more)
     for row in found.layers:
         rows.add_row(
             _plain(row.layer),
@@ -96,9 +98,11 @@ def inspection(found: Inspection) -> RenderableType:
             f"{row.parameters:,}",
             f"{row.macs:,}",
             row.precision,
+            *((f"{row.zeros:,}", str(row.values or "–")) if thinned else ()),
         )
+    coded = f" ({bytes_text(found.coded)} once entropy-coded)" if thinned else ""
     totals = Text(
-        f"{count_text(found.parameters)} parameters in {bytes_text(found.bytes)}, "
+        f"{count_text(found.parameters)} parameters in {bytes_text(found.bytes)}{coded}, "
         f"{count_text(found.macs)} multiply-accumulates a sample"
     )
     parts = [_signature_lines(found), Text(), rows, Text(), totals]

@@ -205,7 +205,7 @@ def _numbers(piece: Piece, new: np.ndarray, old: np.ndarray | None) -> tuple:
     parts = split(piece, new, old)
     first = parts[0]
     sparse = False
-    if piece.kind == FLOAT and old is None and not first.all():
+    if piece.kind == FLOAT and old is None and first.any() and not first.all():
         sparse = not np.any([part[first == 0] for part in parts[1:]])
         if sparse:
             parts = [first, *(part[first != 0] for part in parts[1:])]
