@@ -97,6 +97,19 @@ def test_sensitivity_is_shown_kept_and_reported(folder, run):
     assert page.count("<polyline") == 2 and "What cutting each group alone costs" in page
 
 
+def test_shorten_leaves_blocks_out(folder, run):
+    options = ("--data", "floats.npz", "-o", "s.pt2")
+    done = run("shorten", "nets:residual", *SHAPE, *options, "--json")
+    assert done.code == 0, done.err
+    assert ".conv  (outputs move by" in done.err and done.json["plan"]["step"] == "shorten"
+    done = run("shorten", "nets:residual", *SHAPE, "--blocks", "*.conv", "-o", "s.pt2")
+    assert done.code == 0, done.err
+    assert "-> 960 MACs" in done.err
+    assert len(list(ew.load(folder / "s.pt2").graph.parameters())) == 2
+    done = run("shorten", "nets:small", *SHAPE, *options)
+    assert done.code == 2 and "no block" in done.err
+
+
 def test_sensitivity_needs_samples(folder, run):
     done = run("sensitivity", "nets:small", *SHAPE)
     assert done.code == 2 and "give --data" in done.err

@@ -1,4 +1,4 @@
-"""Commands about pruning: prune, sensitivity."""
+"""Commands about pruning: prune, sensitivity, shorten."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..model import Model
     from ..train.rounds import Rounds
 
-__all__ = ["prune", "sensitivity"]
+__all__ = ["prune", "sensitivity", "shorten"]
 
 
 @command
@@ -180,3 +180,42 @@ def sensitivity(
             criterion=criterion, samples=samples, metric=metric, folder=output, progress=advance,
         )  # fmt: skip
     return Answer(found, lambda: terminal.sensitivity(found))
+
+
+@command
+def shorten(
+    model: ModelOptions,
+    data: DataOptions,
+    pixels: PixelOptions,
+    output: Annotated[
+        Path, Option("--output", "-o", metavar="OUT.pt2", help="Where the shortened model goes.")
+    ],
+    blocks: Annotated[
+        list[str] | None,
+        Option(metavar="N|BLOCK", help="How many go; or one by name; repeatable. Default: 1."),
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        Option(metavar="BLOCK", help="A block to leave, or a pattern; repeatable."),
+    ] = None,
+    samples: Annotated[int, Option(metavar="N", help="The most samples to look at.")] = 128,
+) -> Answer:
+    """Leave whole residual blocks out of it.
+
+    That goes whose loss moves the outputs least; distill what is left.
+    """
+    from .. import Shorten
+    from ..reporting import terminal
+    from ..reporting.written import Written
+
+    output_file(output, model.model)
+    given = blocks or ["1"]
+    which = int(given[0]) if len(given) == 1 and given[0].isdecimal() else tuple(given)
+    step = Shorten(which, tuple(keep or ()), samples)
+    whole = model.open(pixels)
+    opened = data.open(whole.signature, pixels, samples)
+    with working("choosing blocks"):
+        small = step(whole, opened, show=lambda plan: print(plan, file=sys.stderr))
+    small.save(output)
+    made = Written.model(output, small.lineage)
+    return Answer(made, lambda: terminal.written(made))

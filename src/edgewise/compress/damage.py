@@ -24,7 +24,7 @@ from ..record import Curves, Damage, decode, encode
 from .budget import Budget
 from .scores import calibration, check_criterion, unit_scores
 
-__all__ = ["sensitivity"]
+__all__ = ["Moved", "sensitivity"]
 
 BATCH = 64
 
@@ -71,7 +71,7 @@ def sensitivity(
     data = as_data(data, signature=model.signature)
     coupling = analyse(model.graph, model.signature)
     batches = list(calibration(data, samples, "sensitivity").batches(BATCH))
-    judge = _Judge(model, batches, get_metric(metric))
+    judge = Moved(model.graph, batches, get_metric(metric))
     found = Curves(
         criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "criterion"),
         sum(len(inputs[0]) for inputs, _ in batches),
@@ -108,13 +108,21 @@ class _Pruned:
         return cut(self.model.module(), self.coupling, units)
 
 
-class _Judge:
-    """What a changed network gives beside the whole one."""
+class Moved:
+    """What a changed network gives beside the whole one.
 
-    def __init__(self, model: Model, batches: list[Batch], metric: Metric):
+    Args:
+        module: the whole one.
+        batches: samples to compare on.
+        metric: is taken where the samples have targets.
+    """
+
+    def __init__(
+        self, module: torch.fx.GraphModule, batches: list[Batch], metric: Metric | None = None
+    ):
         self.batches = batches
         self.metric = metric if batches[0][1] is not None else None
-        outputs = self._outputs(model.graph)
+        outputs = self._outputs(module)
         self.whole = np.concatenate([o[0] for o in outputs])
         self.value = self._score(outputs)
 
