@@ -1,4 +1,4 @@
-"""Hostile input by the thousand: python -m benchmarks.fuzz requests --count 200000
+"""Hostile input by the thousand: python -m benchmarks.fuzz requests|bundles --count 20000
 
 Exit code 1 where something crashed, hung, grew or answered what it must not.
 """
@@ -9,11 +9,11 @@ import argparse
 import json
 import sys
 
-from . import fuzz_requests
+from . import fuzz_bundles, fuzz_requests
 
 __all__ = ["KINDS"]
 
-KINDS = {"requests": fuzz_requests.run}
+KINDS = {"requests": fuzz_requests.run, "bundles": fuzz_bundles.run}
 
 
 def main() -> None:

@@ -89,6 +89,13 @@ def test_text_that_is_no_record_is_refused(text):
         decode(text, Measurement, "net.json")
 
 
+def test_what_is_not_a_path_is_refused():
+    artifact = Artifact("litert", Path("net.tflite"), {}, Signature((), ()))
+    text = encode(artifact).replace(b'"net.tflite"', b"7")
+    with pytest.raises(InputError, match="expected the text of a path"):
+        decode(text, Artifact, "net.json")
+
+
 def test_a_record_of_numbers_only_is_plain_data():
     latency = Latency(1.0, 64, 1, 1, p90=2.0)
     assert Latency(**asdict(latency)) == latency

@@ -223,7 +223,9 @@ def _as_text(value: Any) -> str:
 
 
 def _from_text(kind: type, value: Any) -> Any:
-    if kind is Path and isinstance(value, str):
+    if kind is Path:
+        if not isinstance(value, str):
+            raise ValueError("expected the text of a path")
         return Path(value)
     raise NotImplementedError(f"{kind.__name__} cannot be read from JSON")
 

@@ -26,7 +26,7 @@ __all__ = [
     "rearrange", "split",
 ]  # fmt: skip
 
-LARGEST_PIECE = 1 << 22  # bytes
+LARGEST_PIECE = 1 << 19  # bytes; to decode takes four times as much
 LONGEST_AXIS = LARGEST_PIECE * 2
 REST, NARROW, NIBBLES, WIDE, FLOAT, PALETTE = range(6)
 RAW = 0  # period of a part that went to the rest

@@ -50,6 +50,8 @@ def decode(
     pieces = _table(unpack(read(HEAD.size, packed), table))
     for piece in pieces:
         check_piece(piece, 0 if old is None else len(old))
+    if not lanes and any(part.period != RAW for piece in pieces for part in piece.parts):
+        raise ModelError("its coded data have no lanes to decode a tensor from: it was changed")
     if sum(piece.size for piece in pieces) != decoded:
         raise ModelError(f"its coded data are not of {decoded} bytes as its manifest says")
     plain = Unpacker(read, HEAD.size + packed, rest)
