@@ -1,10 +1,12 @@
 """Depthwise nets that lose under default int8: what the ladder does about it, rung by rung.
 
-    python -m benchmarks.ladder [--net vww01 kws01 mobilenet_v3] [--max-drop 0.5]
+    python -m benchmarks.ladder [--net vww01 kws01 mobilenet_v3 ...] [--max-drop 0.5]
 
 The rungs are judged on one part of the data, and what is reported in the end is measured on
-another. ``mobilenet_v3`` is the net of `benchmarks.mobilenet_v3`, trained beforehand. vww01 has no
-data of its own: agreement with the float model on crops of ImageNet's validation images stands in.
+another. ``mobilenet_v3`` is the net of `benchmarks.mobilenet_v3`, trained beforehand;
+``mobilenet_v3_uneven`` the same function with channels as folding batch norms may leave them. vww01
+has no data of its own: agreement with the float model on crops of ImageNet's validation images
+stands in.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +28,7 @@ from edgewise.model import Model
 
 from . import foreign
 from .accuracy import subject
-from .mobilenet_v3 import images, trained
+from .mobilenet_v3 import MobileNetV3, images, trained, uneven
 from .nets import shared
 
 Runs = Callable[[np.ndarray], np.ndarray]
@@ -82,15 +85,20 @@ def kws01() -> Subject:
     return Subject(model, x[half][:CALIBRATION], (x[half], y[half]), (x[rest], y[rest]))
 
 
-def mobilenet_v3() -> Subject:
+def mobilenet_v3(change: Callable[[MobileNetV3], MobileNetV3] = lambda net: net) -> Subject:
     """The narrow MobileNetV3, on CIFAR-10."""
     x, _, x_test, y_test = (part.numpy() for part in images())
-    model = ew.load(trained(), example=torch.from_numpy(x[:1]))
+    model = ew.load(change(trained()), example=torch.from_numpy(x[:1]))
     judged, reported = ((x_test[s], y_test[s]) for s in (slice(2000), slice(2000, None)))
     return Subject(model, x[:CALIBRATION], judged, reported)
 
 
-SUBJECTS = {"vww01": vww01, "kws01": kws01, "mobilenet_v3": mobilenet_v3}
+SUBJECTS = {
+    "vww01": vww01,
+    "kws01": kws01,
+    "mobilenet_v3": mobilenet_v3,
+    "mobilenet_v3_uneven": partial(mobilenet_v3, uneven),
+}
 
 
 def by_default(found: Subject) -> Runs:

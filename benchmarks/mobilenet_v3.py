@@ -10,6 +10,7 @@ for 32 pixels: depthwise convolutions, hard-swish, squeeze-and-excite. The weigh
 from __future__ import annotations
 
 import argparse
+import copy
 import math
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from .nets import normalise_cifar, shared
 
-__all__ = ["WEIGHTS", "MobileNetV3", "trained"]
+__all__ = ["WEIGHTS", "MobileNetV3", "images", "trained", "uneven"]
 
 WEIGHTS = Path(__file__).parent / "out" / "mobilenet_v3.pt"
 BATCH, RATE, MARGIN = 128, 0.15, 4
@@ -118,6 +119,23 @@ def trained() -> MobileNetV3:
     net = MobileNetV3()
     net.load_state_dict(torch.load(WEIGHTS, weights_only=True))
     return net.eval().requires_grad_(False)
+
+
+def uneven(net: MobileNetV3) -> MobileNetV3:
+    """The same function with channels up to a thousandfold apart, where a relu lets them be so.
+
+    Folding batch norms leaves networks like this (Nagel et al. 2019, arXiv:1906.04721, figure 2);
+    one grid for a whole activation then has no steps for the small channels.
+    """
+    made = copy.deepcopy(net)
+    for block in made.blocks:
+        if isinstance(block.act, nn.ReLU):
+            factors = torch.logspace(-1.5, 1.5, block.bn1.num_features)
+            with torch.no_grad():
+                block.bn1.weight *= factors
+                block.bn1.bias *= factors
+                block.depthwise.weight /= factors[:, None, None, None]
+    return made
 
 
 def images() -> tuple[Tensor, Tensor, Tensor, Tensor]:
