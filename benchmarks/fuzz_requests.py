@@ -76,6 +76,11 @@ def run(count: int, seed: int) -> dict[str, object]:
         file = write_onnx(Path(folder, "tiny.onnx"))
         options = ("--threads", "1", "--max-bytes", "65536", "--max-samples", "8")
         with serving(file, *options) as server:
+            said: list[bytes] = []
+            listener = threading.Thread(
+                target=lambda: said.extend(server.process.stderr), daemon=True
+            )
+            listener.start()
             inputs = [{"name": "x", "shape": [2, 4], "datatype": "FP32", "data": [1.0] * 8}]
             right = _whole("tiny", {"inputs": inputs})
 
@@ -108,6 +113,10 @@ def run(count: int, seed: int) -> dict[str, object]:
             phase(max(1, (count - count // 10) // THREADS), THREADS)
             after = memory_bytes(server.process.pid)
             alive = server.process.poll() is None
+            server.process.terminate()
+            listener.join(20)
+    if said:
+        failures.append(f"the server said: {b''.join(said)[-800:].decode()}")
     if not alive:
         failures.append("the server is gone")
     if after - before > GROWTH_BYTES:

@@ -148,8 +148,9 @@ def serving(root: Path, *options: str) -> Iterator[Served]:
             port, grpc_port = int(line.rsplit(":", 1)[1]), None
             if "--grpc-port" in options:
                 grpc_port = int(process.stderr.readline().decode().rsplit(":", 1)[1])
+            for _ in (local, admin):  # which it names, too
+                process.stderr.readline()
             yield Served(port, grpc_port, local, admin, process)
         finally:
             process.terminate()
             process.wait(20)
-            process.stderr.close()

@@ -38,6 +38,26 @@ class Intake:
         return self.held + size <= BODIES * self.limits.body_bytes
 
 
+class Outlet:
+    """A transport that drops what is written after its client has gone, as asyncio's does.
+
+    uvloop's raises, though the news of the loss may be still on its way to the application.
+    """
+
+    __slots__ = ("_transport",)
+
+    def __init__(self, transport: Any):
+        self._transport = transport
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, if there is somebody."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class Connection(HttpToolsProtocol):
     """A client's connection, counted and timed.
 
@@ -55,6 +75,10 @@ class Connection(HttpToolsProtocol):
         self._streams = False  # a body without end, handed on as it comes
         self._held, self._held_now = 0, 0  # by all requests here, and by the one being received
         self._unsent: tuple[int, float] | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """A client is there."""
+        super().connection_made(Outlet(transport))
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
