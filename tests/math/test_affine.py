@@ -9,6 +9,8 @@ from edgewise.math.affine import (
     affine_parameters,
     dequantize,
     fake_quantize,
+    fixed_point_parameters,
+    power_of_two,
     quantize,
     symmetric_parameters,
 )
@@ -116,3 +118,19 @@ def test_blocks_gather_the_gradient_of_their_numbers():
             y = fake_quantize(x[i, part], one, torch.tensor(0, dtype=torch.int32), -4, 3, None)
             (want,) = torch.autograd.grad(y, one, gradient[i, part])
             torch.testing.assert_close(got[i, k], want)
+
+
+def test_powers_of_two_are_the_least_that_reach_the_scales():
+    scales = torch.cat([torch.logspace(-30, 30, 200, base=2), 2.0 ** torch.arange(-30, 31)])
+    have = power_of_two(scales)
+    assert torch.equal(have.log2(), have.log2().round())
+    assert (have >= scales).all() and (have / 2 < scales).all()
+    assert torch.equal(power_of_two(have), have)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 3.0), (-1.0, 0.3), (-0.1, 5.0), (0.0, 0.0)])
+def test_fixed_point_reaches_both_ends(low, high):
+    scale, zero_point = fixed_point_parameters(low, high)
+    ends = scale * (torch.tensor([-128, 127]) - zero_point)
+    assert ends[0] <= low and ends[1] >= high
+    assert int(zero_point) == (-128 if low >= 0 else 0)

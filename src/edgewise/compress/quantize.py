@@ -24,6 +24,9 @@ from .weights import WeightPlan, apply_weights, plan_weights
 
 __all__ = ["Quantize", "QuantizePlan"]
 
+# Option -> the schemes that it belongs to.
+BITS = {"weight_bits": ("int8", "int8-pow2"), "activation_bits": ("int8",)}
+
 
 @dataclass(frozen=True)
 class QuantizePlan(Plan):
@@ -45,8 +48,10 @@ class Quantize(Step):
     other schemes (`edgewise.compress.weights`) need no data.
 
     Attributes:
-        scheme: ``"int8"``, ``"16x8"`` (activations of 16 bits), ``"int8-dynamic"``,
-            ``"int4-dynamic"``, ``"int8-weights"``, ``"int4-weights"`` or ``"float16"``.
+        scheme: ``"int8"``, ``"int8-pow2"`` (scales are powers of two), ``"16x8"`` (activations of
+            16 bits), ``"int8-dynamic"``, ``"int4-dynamic"``, ``"int8-weights"``,
+            ``"int4-weights"``, ``"float16"``, ``"bfloat16"``, ``"float8-e4m3"`` or
+            ``"float8-e5m2"``.
         samples: at most so many calibration samples are looked at.
         keep_float: layers to leave in float, as names or patterns (``"layer1.*"``).
         target: what the runtime can take (`edgewise.capabilities`): the plan is made for its fast
@@ -73,12 +78,14 @@ class Quantize(Step):
     activation_bits: int | dict[str, int] = 8
 
     def __post_init__(self):
-        for option in ("weight_bits", "activation_bits"):
+        for option, takes in BITS.items():
             for bits in _by_pattern(getattr(self, option)).values():
                 if not 2 <= bits <= 8:
                     raise InputError(f"{option} must be 2 to 8, found {bits}")
-            if self.scheme != "int8" and getattr(self, option) != 8:
-                raise InputError(f"{option} belongs to the scheme 'int8', not to '{self.scheme}'")
+            if self.scheme not in takes and getattr(self, option) != 8:
+                raise InputError(
+                    f"{option} belongs to {' and '.join(takes)}, not to '{self.scheme}'"
+                )
         grouped = scheme_of(self.scheme).grouped
         if self.group is not None and (self.group < 1 or not grouped):
             raise InputError(
@@ -128,10 +135,10 @@ class Quantize(Step):
         inputs = tuple(map(torch.from_numpy, calibration.take(JUDGED)[0]))
         widths = self._widths(module, placement, scheme.width)
         ends = spans(module, placement, seen, self.ranges, widths, inputs)
-        activations = activation_ranges(module, placement, ends, widths)
+        activations = activation_ranges(module, placement, ends, widths, scheme.power_of_two)
         bits = self._bits(module, "weight_bits")
-        weights = tuple(weight_scales(module, placement, scales(activations), bits))
-        return QuantizePlan(self.scheme, activations, weights, placement.skipped)
+        weights = weight_scales(module, placement, scales(activations), bits, scheme.power_of_two)
+        return QuantizePlan(self.scheme, activations, tuple(weights), placement.skipped)
 
     def apply(self, model: Model, plan: QuantizePlan | WeightPlan) -> Model:
         if isinstance(plan, WeightPlan):

@@ -1,6 +1,8 @@
 """Weights in few bits without calibration: alone, or with inputs quantized at run time.
 
-* ``int8-weights``, ``int4-weights`` and ``float16`` round weights; all arithmetic stays float.
+* ``int8-weights``, ``int4-weights`` and the floats of 16 and 8 bits round weights; all arithmetic
+  stays float. A float of 8 bits has a scale for each output channel, a power of two, so that
+  bfloat16 holds the product exactly (`edgewise.math.narrow`).
 * ``int8-dynamic`` and ``int4-dynamic`` also round the inputs of linears to int8, to a range that
   each token (or sample, or group) spans itself.
 
@@ -22,6 +24,7 @@ from ..capabilities import Support
 from ..graph.canonical import FAKE_QUANTIZE, layer, shapes
 from ..graph.fold import CONVOLUTIONS, constant, set_constant
 from ..math.affine import fake_quantize_dynamic, symmetric_parameters
+from ..math.narrow import narrow
 from ..record import Signature
 from ..step import Plan
 from .schemes import Scheme
@@ -55,7 +58,8 @@ class LayerWeight:
     Attributes:
         weight, reader: nodes.
         axis: of its output channels.
-        bits: 8 or 4, symmetric; 16 is float16.
+        bits: 8 or 4, symmetric; of a float, 16 or 8.
+        number: the dtype of a weight that stays a float.
         group: inputs to a scale; None for one scale an output channel.
         inputs: of its axis (only with `group`).
         dynamic: for a quantized input: quant_min, quant_max, axis and group of
@@ -69,6 +73,7 @@ class LayerWeight:
     group: int | None = None
     inputs: int | None = None
     dynamic: tuple[int, int, int, int | None] | None = None
+    number: torch.dtype | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,7 @@ def plan_weights(
         rows.append(
             LayerWeight(
                 node.args[place].name, node.name, axis, bits,
-                group if grouped else None, inputs if grouped else None, dynamic,
+                group if grouped else None, inputs if grouped else None, dynamic, scheme.number,
             )
         )  # fmt: skip
     return WeightPlan(scheme.name, tuple(rows), skipped)
@@ -203,7 +208,7 @@ def apply_weights(module: fx.GraphModule, plan: WeightPlan) -> fx.GraphModule:
         weight, reader = nodes[row.weight], nodes[row.reader]
         key = (row.weight, row.axis, row.bits, row.group)
         if key not in fakes:
-            write = _halved if row.bits == 16 else _narrowed
+            write = _narrowed if row.number is None else _cast
             fakes[key] = write(module, weight, row)
         reader.replace_input_with(weight, fakes[key])
         if row.dynamic is None:
@@ -233,11 +238,9 @@ def _narrowed(module: fx.GraphModule, node: fx.Node, row: LayerWeight) -> fx.Nod
     return fake
 
 
-def _halved(module: fx.GraphModule, node: fx.Node, row: LayerWeight) -> fx.Node:
-    """The weight held in float16 and cast back; what overflows there ends at its largest."""
-    most = torch.finfo(torch.float16).max
-    weight = constant(module, node).detach()
-    set_constant(module, node.target, weight.clamp(-most, most).half())
+def _cast(module: fx.GraphModule, node: fx.Node, row: LayerWeight) -> fx.Node:
+    """The weight held in 16 bits and cast back."""
+    set_constant(module, node.target, narrow(constant(module, node).detach(), row.number, row.axis))
     with module.graph.inserting_after(node):
         cast = module.graph.call_function(
             aten._to_copy.default, (node,), {"dtype": torch.float32}, name=f"{node.name}_float"

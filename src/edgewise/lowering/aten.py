@@ -46,7 +46,9 @@ class Emit:
 
     def constant(self, value: torch.Tensor | np.ndarray | float, name: str = "") -> Tensor:
         if isinstance(value, torch.Tensor):
-            value = value.detach().contiguous().numpy()
+            value = value.detach().contiguous()
+            # numpy has no bfloat16: runtimes are given the numbers as float32.
+            value = (value.float() if value.dtype is torch.bfloat16 else value).numpy()
         array = np.asarray(value, order="C")
         if array.dtype == np.float64:
             array = array.astype(np.float32)

@@ -16,44 +16,56 @@ BOTH, LINEAR = ("conv", "linear"), ("linear",)
 # Why not.
 AS_FLOAT = "its kernels take such weights as float only, and the file would hold them so"
 WIDE = "it has no kernels for int16, the layers would run as float between roundings"
+SAME = "as int8: the kernels multiply by any scale"
 HALF = "convolutions keep their weights in float32, and ResNet-20 takes twice the time"
+EXPANDED = tuple(
+    Support(scheme, "none", AS_FLOAT) for scheme in ("bfloat16", "float8-e4m3", "float8-e5m2")
+)
 
 ROWS: dict[str, tuple[Support, ...]] = {
     "onnxruntime": (
         Support("int8", "fast", "images 0.64, tokens 0.50", BOTH),
+        Support("int8-pow2", "fast", SAME, BOTH),
         Support("16x8", "none", WIDE),
         Support("int8-dynamic", "fast", "tokens 0.56", LINEAR, dynamic="sample"),
         Support("int4-dynamic", "fast", "tokens 0.68", LINEAR, (128, 64, 32), "group"),
         Support("int8-weights", "float", "images 1.01, tokens 0.98", BOTH),
         Support("int4-weights", "float", "tokens 1.09", LINEAR, (32, 64, 128)),
         Support("float16", "float", "images 1.04, tokens 0.88", BOTH),
+        *EXPANDED,
     ),
     "litert": (
         Support("int8", "fast", "images 0.61, tokens 0.18", BOTH),
+        Support("int8-pow2", "fast", SAME, BOTH),
         Support("16x8", "slow", "images 36.25, tokens 18.78", BOTH),
         Support("int8-dynamic", "fast", "tokens 0.18", LINEAR, dynamic="token"),
         Support("int4-dynamic", "fast", "tokens 0.17", LINEAR, dynamic="token"),
         Support("int8-weights", "float", "images 1.08, tokens 1.03", BOTH),
         Support("int4-weights", "none", AS_FLOAT),
         Support("float16", "float", "images 1.06, tokens 1.00", BOTH),
+        *EXPANDED,
     ),
     "executorch": (
         Support("int8", "fast", "images 0.50, tokens 0.19", BOTH),
+        Support("int8-pow2", "fast", SAME, BOTH),
         Support("16x8", "none", WIDE),
         Support("int8-dynamic", "fast", "tokens 0.19", LINEAR, dynamic="token"),
         Support("int4-dynamic", "fast", "tokens 0.32", LINEAR, (32, 64, 128), "token"),
         Support("int8-weights", "none", AS_FLOAT),
         Support("int4-weights", "none", AS_FLOAT),
         Support("float16", "none", HALF),
+        *EXPANDED,
     ),
     "openvino": (
         Support("int8", "fast", "images 0.37, tokens 0.38", BOTH),
+        Support("int8-pow2", "fast", SAME, BOTH),
         Support("16x8", "none", WIDE),
         Support("int8-dynamic", "fast", "tokens 0.62", LINEAR, (32, 64, 128), "group"),
         Support("int4-dynamic", "fast", "tokens 0.59", LINEAR, (32, 64, 128), "group"),
         Support("int8-weights", "float", "images 1.00, tokens 1.00", BOTH),
         Support("int4-weights", "float", "tokens 0.90", LINEAR, (32, 64, 128)),
         Support("float16", "float", "images 1.02, tokens 1.02", BOTH),
+        *EXPANDED,
     ),
 }
 

@@ -21,6 +21,8 @@ __all__ = [
     "dequantize",
     "fake_quantize",
     "fake_quantize_dynamic",
+    "fixed_point_parameters",
+    "power_of_two",
     "quantize",
     "symmetric_parameters",
 ]
@@ -78,6 +80,32 @@ def symmetric_parameters(magnitude: Tensor, quant_max: int = 127) -> tuple[Tenso
     """
     scale = (magnitude.double() / quant_max).clamp(min=SMALLEST_SCALE).float()
     return scale, torch.zeros_like(scale, dtype=torch.int32)
+
+
+def fixed_point_parameters(low: float, high: float) -> tuple[Tensor, Tensor]:
+    """A power of two for a scale, and the zero point: 0, or -128 where nothing is negative.
+
+    ``round(x * 2^f)``, signed or unsigned, in 8 bits; reaches both ends.
+    """
+    if low >= 0:
+        scale, zero_point = max(high, 0.0) / 255, -128
+    else:
+        scale, zero_point = max(-low / 128, high / 127), 0
+    scale = power_of_two(torch.tensor(max(scale, SMALLEST_SCALE)))
+    return scale, torch.tensor(zero_point, dtype=torch.int32)
+
+
+def power_of_two(scale: Tensor) -> Tensor:
+    """The least powers of two that are not below the scales: fixed-point numbers, ``q * 2^-f``.
+
+    Args:
+        scale: float > 0, any shape.
+
+    Returns:
+        float32, the same shape; exact.
+    """
+    mantissa, exponent = torch.frexp(scale.double())
+    return torch.ldexp(torch.ones_like(mantissa), exponent - (mantissa == 0.5).int()).float()
 
 
 def quantize(

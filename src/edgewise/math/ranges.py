@@ -6,14 +6,28 @@ those of the grid. Each function returns the (low, high) that the grid should sp
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
-from .affine import affine_limits, affine_parameters, quantize, symmetric_parameters
+from .affine import (
+    affine_limits,
+    affine_parameters,
+    power_of_two,
+    quantize,
+    symmetric_parameters,
+)
 
-__all__ = ["RANGES", "entropy", "least_error", "mean_squared_error", "octav", "percentile"]
+__all__ = [
+    "RANGES",
+    "entropy",
+    "least_error",
+    "least_power",
+    "mean_squared_error",
+    "octav",
+    "percentile",
+]
 
 SHARES = torch.linspace(0.3, 1.0, 71, dtype=torch.float64)  # of a range, tried one after the other
 
@@ -123,10 +137,29 @@ def least_error(rows: Tensor, bits: int) -> Tensor:
     top = 2 ** (bits - 1) - 1
     magnitude = rows.abs().amax(1)
     magnitude = torch.maximum(magnitude, magnitude.max() * 2**-20)
+    offers = (symmetric_parameters(magnitude * share, top)[0] for share in SHARES.tolist())
+    return _best(rows, offers, top)
+
+
+def least_power(rows: Tensor, bits: int) -> Tensor:
+    """The same with a power of two for a scale: the largest weights may be clipped.
+
+    Jain et al. 2019, "Trained Quantization Thresholds for Accurate and Efficient Fixed-Point
+    Inference of Deep Neural Networks" (arXiv:1903.08066), section 3.1, has such scales.
+    """
+    top = 2 ** (bits - 1) - 1
+    magnitude = rows.abs().amax(1)
+    whole = power_of_two(
+        symmetric_parameters(torch.maximum(magnitude, magnitude.max() * 2**-20), top)[0]
+    )
+    return _best(rows, (whole / 2**i for i in range(3)), top)
+
+
+def _best(rows: Tensor, offers: Iterable[Tensor], top: int) -> Tensor:
+    """For each row the scale with the least squared error."""
     none = torch.zeros(len(rows), dtype=torch.int32)
-    best, least = magnitude, torch.full((len(rows),), float("inf"))
-    for share in SHARES.tolist():
-        scale, _ = symmetric_parameters(magnitude * share, top)
+    best, least = torch.ones(len(rows)), torch.full((len(rows),), float("inf"))
+    for scale in offers:
         error = ((quantize(rows, scale, none, -top, top, 0) * scale[:, None] - rows) ** 2).sum(1)
         best, least = torch.where(error < least, scale, best), torch.minimum(error, least)
     return best
