@@ -9,8 +9,9 @@ from importlib import metadata
 import pytest
 
 COMMANDS = (
-    "doctor", "inspect", "quantize", "lower", "prune", "sensitivity", "shorten", "sparsify", "cluster",
-    "condense", "finetune", "distill", "measure", "explain", "report", "bundle",
+    "doctor", "inspect", "quantize", "lower", "prune", "sensitivity", "shorten", "sparsify",
+    "cluster",
+    "condense", "finetune", "distill", "apply", "measure", "explain", "report", "bundle",
     "verify", "unbundle", "deploy", "demo",
 )  # fmt: skip
 # What takes long to import; rich alone takes as long as all the rest.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from edgewise.compress.quantize import Quantize
 from edgewise.compress.sparsify import Sparsify
 from edgewise.data import as_data
 from edgewise.errors import DataError, InputError, StepError
+from edgewise.graph.canonical import FAKE_QUANTIZE
 from edgewise.loading.torch import load_module
 
 from ..nets import NETS, make
@@ -66,3 +69,16 @@ def test_bad_calls_are_refused():
         Condense(keep=("*",))(model, data)
     with pytest.raises(StepError, match="before that"):
         Condense()(Quantize("int8")(model, data), data)
+
+
+def test_int8_has_the_integers_that_were_chosen():
+    model, data, _ = whole()
+    small = Condense(3)(model, data)
+    int8 = Quantize("int8")(small, data)
+    for node in int8.graph.graph.nodes:
+        if node.target is FAKE_QUANTIZE and node.args[0].op == "get_attr":
+            weight, scale = (attrgetter(a.target)(int8.graph).detach() for a in node.args[:2])
+            rows = weight.flatten(1) / scale[:, None]
+            assert rows.abs().max() < 60  # of 127: not stretched over the range
+            assert (rows - rows.round()).abs().max() < 0.45
+    assert coded_size(int8) < coded_size(small)

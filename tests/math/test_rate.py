@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edgewise.math.rate import LARGEST, code_lengths, grid_steps, rate_distortion
+from edgewise.math.rate import (
+    LARGEST,
+    code_lengths,
+    common_steps,
+    grid_steps,
+    rate_distortion,
+)
 
 
 def layer(groups=2, rows=12, columns=30):
@@ -55,3 +61,14 @@ def test_what_is_zero_stays_and_integers_have_eight_bits():
 def test_steps_are_finer_where_more_is_at_stake():
     steps = grid_steps(1e-6, torch.tensor([[1.0, 4.0]]), torch.tensor([2.0]))
     assert float(steps[0, 0] / steps[0, 1]) == pytest.approx(2)
+
+
+def test_the_grid_of_weights_that_are_on_one_is_found():
+    torch.manual_seed(0)
+    steps = torch.rand(6) + 0.1
+    integers = torch.randint(-40, 41, (6, 50))
+    integers[:, :3] = torch.tensor([0, 2, 3])  # nothing larger than the step divides both
+    found = common_steps(integers * steps[:, None])
+    torch.testing.assert_close(found, steps)
+    assert (common_steps(torch.randn(4, 50)) == 0).all()
+    assert (common_steps(torch.zeros(2, 5)) == 0).all()

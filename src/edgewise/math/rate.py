@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .gptq import sweep
 
-__all__ = ["LARGEST", "code_lengths", "grid_steps", "rate_distortion"]
+__all__ = ["LARGEST", "code_lengths", "common_steps", "grid_steps", "rate_distortion"]
 
 LARGEST = 127
 
@@ -41,6 +41,29 @@ def grid_steps(slope: float, weights: Tensor, stiffness: Tensor) -> Tensor:
         stiffness: (groups,), the geometric mean of the pivots of the Hessian.
     """
     return (6 * slope / math.log(2) / (weights * stiffness[:, None]).clamp(min=1e-30)).sqrt()
+
+
+def common_steps(rows: Tensor) -> Tensor:
+    """The largest step of which all numbers of a row are multiples, up to 127 of them; else zero.
+
+    Weights that lie on a grid already are to be quantized to that grid and no other.
+
+    Args:
+        rows: float32 (rows, n).
+
+    Returns:
+        float32 (rows,).
+    """
+    sizes = rows.double().abs()
+    least = torch.where(sizes > 0, sizes, math.inf).amin(1, keepdim=True)
+    found = torch.zeros_like(least)
+    for parts in range(8, 0, -1):  # the smallest number may itself be several steps
+        step = least / parts
+        multiples = sizes / step
+        fits = ((multiples - multiples.round()).abs() < 1e-3).all(1, keepdim=True)
+        fits &= (multiples <= LARGEST + 0.5).all(1, keepdim=True) & least.isfinite()
+        found = torch.where(fits, step, found)
+    return found[:, 0].float()
 
 
 def rate_distortion(
