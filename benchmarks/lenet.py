@@ -106,7 +106,8 @@ def main() -> None:
         small = ew.Condense(bits, samples=512)(sparse, data)
         size = ew.coded_size(ew.Quantize("int8-weights")(small))
         print(
-            f"{bits} bits: {errors(small, data):.2f} % wrong, {size:,} B, {dense / size:.0f}x fewer",
+            f"{bits} bits: {errors(small, data):.2f} % wrong, {size:,} B, "
+            f"{dense / size:.0f}x fewer",
             flush=True,
         )
 
