@@ -133,7 +133,8 @@ def update(samples: int) -> None:
     with np.load(nets.shared("cifar10", "cifar10_train20k_test10k.npz")) as file:
         x, y = file["x_train"][: 2 * samples], file["y_train"][: 2 * samples].astype(np.int64)
     x = nets.normalise_cifar(x)
-    tune = ew.Finetune(Training(epochs=1, batch=64, optimizer=Optimizer(rate=1e-3), scales=False))
+    training = Training(epochs=1, batch=64, optimizer=Optimizer(rate=1e-3), scales=False)
+    tune = ew.Finetune(training=training)
     model = ew.Quantize("int8")(ew.load(net.module, net.example), (net.calibration,))
     first = tune(model, _training(x[:samples], y[:samples]))
     second = tune(first, _training(x[samples:], y[samples:]))
