@@ -51,6 +51,10 @@ class Step(ABC):
     def apply(self, model: Model, plan: Plan) -> Model:
         """The Model with the plan carried out (`Model.of` without an event)."""
 
+    def within(self, original: Model) -> Step:
+        """The step as it is carried out in a Recipe that was given this Model."""
+        return self
+
     @final
     def __call__(
         self, model: Model, data: Any = None, *, show: Callable[[Plan], None] | None = None
@@ -120,7 +124,7 @@ class Recipe:
         """
         data = None if data is None else as_data(data, signature=model.signature)
         done: list[str] = []
-        for step in self.steps:
+        for step in [step.within(model) for step in self.steps]:
             try:
                 model = step(model, data)
             except StepError as error:

@@ -14,7 +14,9 @@ from ..errors import EdgewiseError
 from .app import app
 
 # isort: off
-from . import machine, models, pruning, sparsity, training, measurements, bundles, deploying, serving, demo  # noqa: F401  (each adds its commands, in order)
+# ruff: noqa: F401 - each adds its commands, in this order
+from . import machine, models, pruning, sparsity, training, recipe, measurements
+from . import bundles, deploying, serving, demo
 # isort: on
 
 __all__ = ["main"]

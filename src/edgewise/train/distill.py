@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -30,7 +30,8 @@ class Distill(Step):
     `alpha` 1 no labels are used. A quantized student learns its scales too.
 
     Attributes:
-        teacher: a trained Model of the same outputs, or several, whose probabilities are averaged.
+        teacher: a trained Model of the same outputs, or several, whose probabilities are averaged;
+            None within a Recipe for the Model that the Recipe was given.
         temperature: T, above 0, softens both sides' logits.
         alpha: weight of the teacher's word, in [0, 1].
         match: ``"soft"`` (probabilities), ``"decoupled"`` (arXiv:2203.08679; needs labels), or
@@ -42,7 +43,7 @@ class Distill(Step):
         session: where.
     """
 
-    teacher: Model | tuple[Model, ...]
+    teacher: Model | tuple[Model, ...] | None = None
     temperature: float = 4.0
     alpha: float = 0.9
     match: str = "soft"
@@ -60,19 +61,26 @@ class Distill(Step):
             raise InputError(f"unknown match '{self.match}': choose one of {', '.join(MATCHES)}")
         if isinstance(self.loss, str) and self.loss not in ("auto", *LOSSES):
             raise InputError(f"unknown loss '{self.loss}': choose one of auto, {', '.join(LOSSES)}")
-        if not self._teachers or not all(isinstance(t, Model) for t in self._teachers):
+        if self.teacher == () or not all(isinstance(t, Model) for t in self._teachers):
             raise InputError("teacher must be a Model, or several: load it with edgewise.load")
         _ = self._hints
 
     @property
     def _teachers(self) -> tuple[Model, ...]:
-        return self.teacher if isinstance(self.teacher, tuple) else (self.teacher,)
+        if isinstance(self.teacher, tuple):
+            return self.teacher
+        return () if self.teacher is None else (self.teacher,)
 
     @property
     def _hints(self) -> tuple[Hint, ...]:
         return (Hint(self.hints),) if isinstance(self.hints, str) else self.hints
 
+    def within(self, original: Model) -> Distill:
+        return self if self._teachers else replace(self, teacher=original)
+
     def requires(self, model: Model) -> None:
+        if not self._teachers:
+            raise StepError("distillation needs a teacher: give the model before compression")
         want = [(s.shape, s.dtype) for s in model.signature.inputs]
         outputs = [s.shape for s in model.signature.outputs]
         for teacher in self._teachers:
