@@ -35,8 +35,8 @@ def gather(
 
     Args:
         module: the graph that `coupling` was found in.
-        needs: ``"gradients"`` (the loss is the cross-entropy with the labels, or with the model's
-            own soft outputs where there are none), ``"activity"``, or "" for weights alone.
+        needs: ``"gradients"`` (the loss is the cross-entropy with the labels, or the outputs times
+            noise where there are none), ``"activity"``, or "" for weights alone.
         batches: of the calibration samples; read only for the former two.
         seed: one is derived from it for each group.
     """
@@ -106,19 +106,16 @@ def gradients(
 
 
 def _loss(outputs: Sequence[Tensor], targets: np.ndarray | None) -> Tensor:
-    """Summed over the batch: with labels, or with what the model itself says."""
+    """Summed over the batch: with labels, or of the outputs themselves."""
     logits = outputs[0]
     if targets is not None and targets.dtype == np.int64 and logits.ndim == 2:
         return F.cross_entropy(logits, torch.from_numpy(targets), reduction="sum")
     if targets is not None and targets.shape == tuple(logits.shape):
         return F.mse_loss(logits, torch.from_numpy(targets), reduction="sum") / 2
-    # The expected gradient with the model's own outputs as targets is zero; a label drawn from
-    # them, or an output drawn around them, gives the Fisher information.
-    generator = torch.Generator().manual_seed(0)
-    if logits.ndim == 2 and logits.shape[1] > 1:
-        drawn = torch.multinomial(logits.detach().softmax(1), 1, generator=generator)[:, 0]
-        return F.cross_entropy(logits, drawn, reduction="sum")
-    noise = torch.randn(logits.shape, generator=generator)
+    # The expected gradient with the model's own outputs as targets is zero; squares of that of the
+    # outputs times noise are, on average, the Gauss-Newton matrix. (Labels drawn from a confident
+    # model's outputs are its own choices but for a few samples, which then decide everything.)
+    noise = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0))
     return (logits * noise).sum()
 
 

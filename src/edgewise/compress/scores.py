@@ -14,7 +14,7 @@ from .evidence import gather
 
 __all__ = ["calibration", "check_criterion", "unit_scores"]
 
-BATCH = 32
+BATCH, SQUARED = 32, 8  # the latter where gradients of batches are squared: the fewer, the better
 
 
 def check_criterion(criterion: str | Criterion) -> None:
@@ -53,7 +53,8 @@ def unit_scores(
     needs = known.needs if known else ""
     batches = iter(())
     if needs:
-        batches = calibration(data, samples, f"criterion '{criterion}'").batches(BATCH)
+        size = SQUARED if needs == "gradients" else BATCH
+        batches = calibration(data, samples, f"criterion '{criterion}'").batches(size)
     scores = {}
     for evidence in gather(model.graph, coupling, needs, batches, 0):
         score = np.asarray((known.score if known else criterion)(evidence), np.float64)

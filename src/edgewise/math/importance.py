@@ -156,9 +156,11 @@ def fisher(evidence: Evidence) -> Tensor:
     """Second-order change of the loss with the Fisher information for the Hessian.
 
     Half the sum over batches of (sum of w g)^2: Liu et al., "Group Fisher Pruning",
-    arXiv:2108.00708, equation 5.
+    arXiv:2108.00708, equation 5. Over the weights that read the unit this is what the unit's own
+    values and their gradients give; over those that make it, before a batch norm, it is zero.
     """
-    change = sum((row.values * row.gradients).sum(2) for row in _made(evidence))
+    readers = [row for row in evidence.weights if row.summed] or evidence.weights
+    change = sum((row.values * row.gradients).sum(2) for row in readers)
     return change.square().sum(0) / 2
 
 
