@@ -1,5 +1,6 @@
 import ssl
 import subprocess
+import sys
 
 import pytest
 
@@ -111,3 +112,22 @@ def test_an_address_that_is_taken_is_said_to_be(models, server, tmp_path):
         Server(Settings(models, Listen(port=None, socket=file))).run()
     assert file.read_text() == "mine"
     assert server.ask("GET", "/v2/health/ready")[0] == 200
+
+
+WITHOUT = """
+import json, sys
+sys.modules[sys.argv[1]] = None
+from edgewise.edge.serving import __main__
+sys.argv[1:] = [json.dumps({"root": sys.argv[2], "listen": {"port": 0, **eval(sys.argv[3])}})]
+__main__.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("package", "extra", "options"),
+    [("uvloop", "serve", {}), ("grpc", "grpc", {"grpc_port": 0})],
+)
+def test_what_is_not_installed_is_named(models, package, extra, options):
+    command = [sys.executable, "-c", WITHOUT, package, str(models), repr(options)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and f"edgewise[{extra}]" in done.stderr

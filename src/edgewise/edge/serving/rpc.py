@@ -6,7 +6,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ...errors import InputError, MissingExtra
+import grpc
+
+from ...errors import InputError
 from ...record import Signature
 from ..machine import versions
 from .app import authorized, metadata
@@ -23,11 +25,6 @@ from .protocol import (
     to_bytes,
     wanted,
 )
-
-try:
-    import grpc
-except ImportError:
-    raise MissingExtra("gRPC", "grpc") from None
 
 __all__ = ["Rpc"]
 

@@ -180,8 +180,10 @@ class Server:
     def _rpc(self, models: Models) -> Rpc | None:
         if self.listen.grpc_port is None:
             return None
-        from .rpc import Rpc  # more memory than all the rest of the server
-
+        try:
+            from .rpc import Rpc  # more memory than all the rest of the server
+        except ImportError:
+            raise MissingExtra("gRPC", "grpc") from None
         return Rpc(models, self.limits, self._token)
 
     def _catch_signals(self, models: Models) -> None:
