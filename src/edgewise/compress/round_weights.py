@@ -13,6 +13,7 @@ from ..data import Data
 from ..errors import DataError, InputError, StepError
 from ..graph.fold import constant, set_constant
 from ..graph.patches import drawn
+from ..graph.placement import clamp_bounds, fused_clamp
 from ..graph.twins import Pair, walk
 from ..math.adaround import learn_rounding
 from ..math.gptq import nearest, round_weights
@@ -112,7 +113,11 @@ class RoundWeights(Step):
         generator = torch.Generator().manual_seed(self.seed)
 
         def look(pair: Pair) -> None:
-            moments = evidence.setdefault(pair.node, Moments())
+            if pair.node not in evidence:
+                clamp = fused_clamp(pair.node)
+                limits = clamp_bounds(clamp) if clamp is not None else None
+                evidence[pair.node] = Moments(limits) if limits else Moments()
+            moments = evidence[pair.node]
             kernel = constant(module, rounded[pair.node].weight).shape[2:]
             share = COLUMNS / len(split)
             for x, y in drawn(pair.node, kernel, pair.rounded[0], pair.want, share, generator):

@@ -7,17 +7,30 @@ are summed batch by batch, in float64, so that no sample has to be kept.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 __all__ = ["Moments"]
 
 
-class Moments:
-    """Sums over all positions added; groups as in `edgewise.graph.patches`."""
+LEAST = 16  # positions that a mean is taken over
 
-    def __init__(self) -> None:
+
+class Moments:
+    """Sums over all positions added; groups as in `edgewise.graph.patches`.
+
+    Args:
+        limits: of the clamp behind the layer. What it cuts off matters to nothing, and would
+            outweigh in the means what it lets through: the bias is for that alone, as the
+            activation in equation 25 of AdaRound (arXiv:2004.10568) has it.
+    """
+
+    def __init__(self, limits: tuple[float, float] = (-math.inf, math.inf)) -> None:
+        self.limits = limits
         self.count = 0
+        self.passed = self.passed_x = self.passed_y = torch.zeros((), dtype=torch.float64)
         self.x = self.y = self.xx = self.xy = self.yy = torch.zeros((), dtype=torch.float64)
 
     def add(self, x: Tensor, y: Tensor) -> None:
@@ -32,6 +45,12 @@ class Moments:
         self.x, self.y = self.x + x.sum(-1), self.y + y.sum(-1)
         self.xx, self.xy = self.xx + x @ x.mT, self.xy + x @ y.mT
         self.yy = self.yy + (y**2).sum(-1)
+        passes = ((y > self.limits[0]) & (y < self.limits[1])).double()
+        self.passed = self.passed + passes.sum(-1)
+        self.passed_x, self.passed_y = (
+            self.passed_x + passes @ x.mT,
+            self.passed_y + (passes * y).sum(-1),
+        )
 
     def inputs(self) -> Tensor:
         """Sxx, (groups, columns, columns)."""
@@ -50,4 +69,6 @@ class Moments:
 
     def bias(self, weight: Tensor) -> Tensor:
         """The best bias for these weights, (groups * rows,)."""
-        return ((self.y - (weight @ self.x[..., None])[..., 0]) / self.count).flatten()
+        every = (self.y - (weight @ self.x[..., None])[..., 0]) / self.count
+        passing = (self.passed_y - (weight * self.passed_x).sum(-1)) / self.passed.clamp(min=1)
+        return torch.where(self.passed >= LEAST, passing, every).flatten()
