@@ -129,7 +129,7 @@ def verify(
         bool, Option("--run", help="Also run the golden inputs through every artifact.")
     ] = False,
 ) -> Answer:
-    """Check a bundle: signature, hashes, and with --run golden inputs.
+    """Check a bundle: signature, hashes; with --run, golden inputs.
 
     Exit code 1 when an artifact does not give the outputs that it should, 2 when the bundle is
     not what was signed.
