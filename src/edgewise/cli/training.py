@@ -41,8 +41,8 @@ class TrainingOptions:
     rate: Annotated[float, Option(metavar="R", help="The highest learning rate.")] = 0.01
     decay: Annotated[float, Option(metavar="D", help="Weight decay.")] = 1e-4
     clip: Annotated[
-        float | None, Option(metavar="NORM", help="The largest norm of the gradient.")
-    ] = None
+        float, Option(metavar="NORM", help="The largest norm of the gradient; 0 for any.")
+    ] = 1.0
     schedule: Annotated[str, Option(help="Of the rate: cosine, one-cycle, linear or constant.")] = (
         "cosine"
     )
@@ -87,7 +87,7 @@ class TrainingOptions:
         return Training(
             self.epochs,
             self.batch,
-            Optimizer(self.optimizer, self.rate, decay=self.decay, clip=self.clip),
+            Optimizer(self.optimizer, self.rate, decay=self.decay, clip=self.clip or None),
             self.schedule,
             tuple(self.augment.split(",")) if self.augment else (),
             average,

@@ -28,7 +28,8 @@ class Optimizer:
         rate: the highest learning rate of the schedule.
         momentum: of ``"sgd"``; beta 1 of ``"adamw"``.
         decay: weight decay, of weights alone (not of biases, norms and scales).
-        clip: the largest norm of the gradient; None for any.
+        clip: the largest norm of the gradient, without which a network whose batch-norms were
+            folded, as a quantized one's are, soon diverges; None for any.
         warmup: share of the steps over which the rate rises from nothing.
     """
 
@@ -36,7 +37,7 @@ class Optimizer:
     rate: float = 0.01
     momentum: float = 0.9
     decay: float = 1e-4
-    clip: float | None = None
+    clip: float | None = 1.0
     warmup: float = 0.05
 
     def __post_init__(self):
