@@ -15,8 +15,14 @@ from torch import Tensor, fx
 
 from ..graph.fold import CONVOLUTIONS, constant
 from ..graph.placement import Placement, fused_clamp
-from ..math.affine import affine_limits, affine_parameters, symmetric_parameters
-from ..math.ranges import least_error
+from ..math.affine import (
+    affine_limits,
+    affine_parameters,
+    fixed_point_parameters,
+    power_of_two,
+    symmetric_parameters,
+)
+from ..math.ranges import least_error, least_power
 from ..math.rate import common_steps
 from ..math.rounding import DENOMINATORS, without_ties
 
@@ -72,19 +78,25 @@ def activation_ranges(
     placement: Placement,
     spans: Sequence[tuple[float, float]],
     bits: Sequence[int],
+    powers: bool = False,
 ) -> tuple[Range, ...]:
     """The grid of each group of values, from the (low, high) that it should span and its bits.
 
-    Affine; symmetric where the values have 16 bits, as kernels for int16 have it.
+    Affine; symmetric where the values have 16 bits, as kernels for int16 have it. With scales that
+    are `powers` of two, symmetric or of numbers that are never negative.
     """
     ranges = []
     for group, (low, high), width in zip(placement.groups, spans, bits, strict=True):
-        if width == 16:
+        if powers and group.fixed is None:
+            scale, zero_point = fixed_point_parameters(low, high)
+        elif width == 16:
             scale, zero_point = symmetric_parameters(torch.tensor(max(-low, high)), 2**15 - 1)
         else:
             ends = torch.tensor(low), torch.tensor(high)
             scale, zero_point = affine_parameters(*ends, *affine_limits(width))
         ranges.append(Range(group.values, low, high, scale.item(), int(zero_point), width))
+    if powers:
+        return tuple(ranges)
     settled = {i for i, group in enumerate(placement.groups) if group.fixed is not None}
     return fit_sums(module, ranges, settled)
 
@@ -155,25 +167,34 @@ def weight_scales(
     placement: Placement,
     scale_of: Mapping[str, float],
     bits_of: Mapping[str, int],
+    powers: bool = False,
 ) -> Iterator[WeightScales]:
-    """The scales of every quantized weight, one row for each layer that reads it."""
+    """The scales of every quantized weight, one row for each layer that reads it.
+
+    Args:
+        powers: of two.
+    """
     nodes = {node.name: node for node in module.graph.nodes}
     for name, axis in placement.weights:
         weight = constant(module, nodes[name]).detach()
         for reader in nodes[name].users:
             if axis is None:
                 scale, _ = symmetric_parameters(weight.abs().amax())
+                scale = power_of_two(scale) if powers else scale
                 yield WeightScales(name, reader.name, None, (scale.item(),))
                 continue
             bits = bits_of.get(reader.name, 8)
-            scale = channel_scales(weight, axis, bits)
+            scale = channel_scales(weight, axis, bits, powers)
             bias = constant(module, reader.args[2]) if len(reader.args) > 2 else None
             if bias is not None:
                 # The bias becomes an int32 of scale `input scale * weight scale`: a channel of
                 # almost no weight must not make it overflow.
                 least = bias.detach().abs() / (scale_of[reader.args[0].name] * 2**30)
                 scale = torch.maximum(scale, least)
-            fitted = fit_products(reader, scale, scale_of)
+            if powers:
+                fitted = power_of_two(scale).numpy()
+            else:
+                fitted = fit_products(reader, scale, scale_of)
             yield WeightScales(name, reader.name, axis, tuple(map(float, fitted)), bits)
 
 
@@ -192,13 +213,15 @@ def fit_products(reader: fx.Node, scale: Tensor, scale_of: Mapping[str, float]) 
     return np.float32(without_ties(scale.double().numpy() * step) / step)
 
 
-def channel_scales(weight: Tensor, axis: int, bits: int) -> Tensor:
+def channel_scales(weight: Tensor, axis: int, bits: int, powers: bool = False) -> Tensor:
     """The scale (float32) of each channel's symmetric grid of so many bits.
 
-    Weights of 8 bits that are on a grid already stay on it. With fewer, the largest weights are
-    clipped where that lowers the squared error.
+    Weights of 8 bits that are on a grid already stay on it. With fewer bits, or scales that are
+    `powers` of two, the largest weights are clipped where that lowers the squared error.
     """
     rows = weight.movedim(axis, 0).flatten(1)
+    if powers:
+        return least_power(rows, bits)
     if bits < 8:
         return least_error(rows, bits)
     magnitude = rows.abs().amax(1)

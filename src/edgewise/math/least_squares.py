@@ -47,7 +47,8 @@ class Normal:
         Args:
             start: (groups, outputs, inputs), what W is drawn towards.
             choose: is given that W and the Hessian (groups, inputs, inputs) of what leaving it
-                costs, and says what to take instead: weights of some form, or None to give up.
+                costs, in the mean over rows, and says what to take instead: weights of some form,
+                or None to give up.
 
         Returns:
             W like `start` and b (groups, outputs), zero without `intercept`; float64. None where
@@ -65,7 +66,7 @@ class Normal:
         scale = gram.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-30)
         damped = gram + (ridge * scale)[:, None, None] * torch.eye(n, dtype=torch.float64)
         weight = start + torch.cholesky_solve(cross - gram @ start, torch.linalg.cholesky(damped))
-        weight = choose(weight.transpose(1, 2), damped)
+        weight = choose(weight.transpose(1, 2), damped / self.rows)
         if weight is None:
             return None
         weight = weight.transpose(1, 2)
