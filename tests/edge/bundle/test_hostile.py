@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edgewise.edge import runners
-from edgewise.edge.bundle import container, open_bundle
+from edgewise.edge.bundle import container, open_bundle, signature
 from edgewise.errors import EdgewiseError, InputError, ModelError
 
 from .conftest import write_keys
@@ -241,3 +241,16 @@ def test_model_signing_accepts_ours_and_we_accept_its(signed, keys, tmp_path):
         assert opened.signed
     (folder / "model.onnx.coded").write_bytes(b"another")
     assert official("verify", "--public_key", keys[1]).returncode != 0
+
+
+def test_a_manifest_that_changes_after_it_was_hashed_is_refused(signed, keys, monkeypatch):
+    # Whoever may write to the file can also make the zip's own checksum fit.
+    def change(*arguments):
+        read = container.chunks
+        monkeypatch.setattr(
+            container, "chunks", lambda file, member: [b"".join(read(file, member)) + b" "]
+        )
+
+    monkeypatch.setattr(signature, "verify", change)
+    with pytest.raises(ModelError, match="changed while it was being read"):
+        open_bundle(signed, keys[1])

@@ -164,6 +164,7 @@ class Bundle:
             for chunk in container.chunks(self._file, member):
                 digest.update(chunk)
             digests[name] = digest.hexdigest()
+        self._digests = dict(digests)
         known = "".join(f"{name}\n{digests[name]}\n" for name in sorted(digests))
         whole = hashlib.sha256(known.encode()).hexdigest()
         digests.pop(signature.SIGNATURE, None)
@@ -186,7 +187,10 @@ class Bundle:
             raise ModelError(f"it has no {name}: it is no bundle, or was changed")
         if member.size > most:
             raise ModelError(f"its {name} has {member.size} bytes, more than the {most} allowed")
-        return b"".join(container.chunks(self._file, member))
+        data = b"".join(container.chunks(self._file, member))
+        if hashlib.sha256(data).hexdigest() != self._digests[name]:
+            raise ModelError(f"its {name} was changed while it was being read: do not use it")
+        return data
 
     def _decode(self, entry: FileEntry, out: BinaryIO, base: Path | None) -> None:
         """Decode one file into `out`, checking size and sha256."""
