@@ -62,7 +62,9 @@ def train_row(name: str) -> None:
     training = Training(
         epochs=row.epochs, batch=128, optimizer=Optimizer(rate=0.02), augment=("crop", "flip")
     )
-    step = Distill(whole, training=training, session=Session(_folder(name), watch=_Watch()))
+    # Half precision: a third faster, weights stay whole.
+    session = Session(_folder(name), precision="bfloat16", watch=_Watch())
+    step = Distill(whole, training=training, session=session)
     start = time.perf_counter()
     taught = step(small, data)
     seconds = time.perf_counter() - start
