@@ -3,6 +3,7 @@
 python -m benchmarks.training student      a small CNN taught by ResNet-56, beside itself alone
 python -m benchmarks.training qat          ResNet-20 at 4 bits of weights and activations, and at 2
 python -m benchmarks.training recovery     ResNet-20 at half the MACs, from images without labels
+python -m benchmarks.training sparse       ResNet-20 with 80 % zeros that come while it trains
 python -m benchmarks.training overhead     the loop beside a bare PyTorch loop, in turns
 python -m benchmarks.training kills        SIGKILL at random moments, then the same weights
 python -m benchmarks.training processes    two processes beside one, the same batches
@@ -31,6 +32,7 @@ from torch import nn
 import edgewise as ew
 from edgewise.model import Model
 from edgewise.train import Distill, Finetune, Optimizer, Session, Training
+from edgewise.train.gradual import RisingSparsity
 
 from .nets import ResNet, load, normalise_cifar, shared
 
@@ -137,6 +139,22 @@ def recovery(epochs: float) -> None:
     print(
         f"{whole:.2f} % -> {cut:.2f} % at half the MACs -> {found:.2f} % after {epochs:g} epochs: "
         f"{share:.1%} of the points lost are back"
+    )
+
+
+def sparse(epochs: float) -> None:
+    """The cubic schedule over the first 70 % of the steps; taught by the whole net."""
+    data, master = images(), teacher("resnet20")
+    training = Training(
+        epochs, 128, Optimizer(rate=0.02), augment=("crop", "flip"), changes=(RisingSparsity(0.8),)
+    )
+    where = session("sparse", precision="bfloat16")
+    thin = Distill(master, 4.0, 0.9, training=training, session=where)(master, data)
+    weights = [p for p in thin.graph.parameters() if p.ndim > 1]
+    zeros = sum(int((p == 0).sum()) for p in weights) / sum(p.numel() for p in weights)
+    print(
+        f"{zeros:.1%} of the weights are zero: {accuracy(thin):.2f} % after {epochs:g} epochs "
+        f"(whole {accuracy(master):.2f} %)"
     )
 
 
@@ -253,7 +271,8 @@ def processes(epochs: float) -> None:
 
 
 PARTS = {  # name -> (what it does, its usual number of epochs, rounds or kills)
-    "student": (student, 15), "qat": (qat, 6), "recovery": (recovery, 10),
+    "student": (student, 15), "qat": (qat, 6), "recovery": (recovery, 8),
+    "sparse": (sparse, 10),
     "overhead": (overhead, 5), "kills": (kills, 20), "processes": (processes, 3),
 }  # fmt: skip
 

@@ -36,12 +36,14 @@ def test_what_was_written_is_read_back(steps, tmp_path):
 
 
 def test_every_step_has_a_name_and_is_found(tmp_path):
+    path = tmp_path / "recipe.yaml"
     for name in STEPS:
-        path = tmp_path / "recipe.yaml"
-        needs = {"cluster": "", "finetune": ""}.get(name, "")
-        path.write_text(f"steps:\n  - {name}{needs}\n")
+        path.write_text(f"steps: [{name}]")
         (step,) = read_recipe(path).steps
         assert isinstance(step, Step) and type(step).__name__.lower() == name
+    public = [getattr(ew, name) for name in ew.__all__]
+    steps = {s.__name__.lower() for s in public if isinstance(s, type) and issubclass(s, Step)}
+    assert steps == set(STEPS)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ STEPS = {
     "prune": "compress.prune:Prune",
     "quantize": "compress.quantize:Quantize",
     "roundweights": "compress.round_weights:RoundWeights",
+    "shorten": "compress.shorten:Shorten",
     "smoothquant": "compress.smooth:SmoothQuant",
     "sparsify": "compress.sparsify:Sparsify",
 }
