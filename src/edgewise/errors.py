@@ -8,6 +8,7 @@
     ├── DeviceError             a device that cannot be reached, made or prepared
     ├── RuntimeFailure          a runtime that crashed, hung or failed while running a file
     ├── UnsupportedOperator     an operator that a runtime (or a step) cannot take
+    ├── UpdateError             a repository or a release of it that is refused or out of reach
     ├── StepError               a step whose `requires` or `ensures` does not hold
     └── Disagreement            an artifact that does not compute what its Model computes
 
@@ -28,6 +29,7 @@ __all__ = [
     "RuntimeFailure",
     "StepError",
     "UnsupportedOperator",
+    "UpdateError",
 ]
 
 
@@ -65,6 +67,10 @@ class RuntimeFailure(EdgewiseError):
 
 class UnsupportedOperator(EdgewiseError):
     """An operator that a runtime (or a step) cannot take; the message names the layer."""
+
+
+class UpdateError(EdgewiseError):
+    """A repository of updates, or a release of it, that is refused or cannot be reached."""
 
 
 class StepError(EdgewiseError):

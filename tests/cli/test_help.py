@@ -12,7 +12,7 @@ COMMANDS = (
     "doctor", "inspect", "quantize", "lower", "prune", "sensitivity", "shorten", "sparsify",
     "cluster",
     "condense", "finetune", "distill", "apply", "measure", "explain", "report", "bundle",
-    "verify", "unbundle", "deploy", "demo",
+    "verify", "unbundle", "deploy", "publish", "agent", "demo",
 )  # fmt: skip
 # What takes long to import; rich alone takes as long as all the rest.
 HEAVY = ("torch", "rich", "numpy.random", "scipy", "polars", "jinja2", "onnxruntime", "openvino")

@@ -16,7 +16,7 @@ from .app import app
 # isort: off
 # ruff: noqa: F401 - each adds its commands, in this order
 from . import machine, models, pruning, sparsity, training, recipe, measurements
-from . import bundles, deploying, serving, demo
+from . import bundles, deploying, serving, updating, demo
 # isort: on
 
 __all__ = ["main"]

@@ -18,8 +18,12 @@ stdin and stdout, so that the same protocol works on this machine and over ssh:
     {"state": null}                            -> clock, temperature ... as they are now
     {"digest": "net.tflite"}                   -> {"sha256", "bytes"}
     {"unbundle": "net.edge", "into": "folder",
-     "key": PEM|null, "secret": hex|null}      -> {"files": {runtime: path}, "signed"}; a bundle is
+     "key": PEM|null, "secret": hex|null,
+     "base": folder|null}                      -> {"files": {runtime: path}, "signed"}; a bundle is
                                                   taken unsigned where there is no key
+    {"golden": "net.edge", "file": "net.tflite",
+     "secret": hex|null}                       -> {"passed", "max_abs", "tolerance"}: of a bundle
+                                                  that was checked, through a file that it held
 
 Each message also has ``"limit"``, the seconds it may take. A failure is answered by
 ``{"error", "message", "fields"}``. The worker ends when its stdin does, so it does not outlive
@@ -74,6 +78,7 @@ DOING = {
     "state": "reading its machine's sensors",
     "digest": "reading {}",
     "unbundle": "checking {}",
+    "golden": "running the golden inputs through {}",
 }
 
 CAUSES = {
@@ -232,7 +237,7 @@ class Session:
         verbs = (
             *(self.probe, self.specimen, self.open, self.feed, self.warm, self.run),
             *(self.profile, self.infer, self.describe, self.state, self.digest),
-            self.unbundle,
+            *(self.unbundle, self.golden),
         )
         (verb, argument), *options = message.items()
         return {v.__name__: v for v in verbs}[verb](argument, **dict(options))
@@ -314,7 +319,9 @@ class Session:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         return {"sha256": sha256, "bytes": self.path.stat().st_size}
 
-    def unbundle(self, path: str, into: str, key: str | None, secret: str | None) -> dict[str, Any]:
+    def unbundle(
+        self, path: str, into: str, key: str | None, secret: str | None, base: str | None = None
+    ) -> dict[str, Any]:
         """Check signature and hashes of a bundle, then unpack it into a new folder."""
         self.path = Path(path)
         pem, known = key and key.encode(), secret and bytes.fromhex(secret)
@@ -322,13 +329,24 @@ class Session:
             from .bundle import open_bundle
 
             with open_bundle(path, pem, allow_unsigned=key is None, secret=known) as bundle:
-                files = {a.runtime: str(a.path) for a in bundle.extract(into)}
+                files = {a.runtime: str(a.path) for a in bundle.extract(into, base)}
                 return {"files": files, "signed": bundle.signed}
         except ModuleNotFoundError as error:
             raise DeviceError(
                 f"{path} cannot be checked without {error.name}: run  pip install {error.name}  "
                 "on the device"
             ) from None
+
+    def golden(self, path: str, file: str, secret: str | None) -> dict[str, Any]:
+        """Run a bundle's golden inputs through one of its files."""
+        from .artifact import Artifact
+        from .bundle import open_bundle
+
+        self.path, self.runtime = Path(file), runners.runtime_of(file)
+        known = secret and bytes.fromhex(secret)
+        with open_bundle(path, allow_unsigned=True, secret=known) as bundle:
+            check = bundle.check(Artifact.open(file))
+        return {name: getattr(check, name) for name in ("passed", "max_abs", "tolerance")}
 
     def _time(self, count: int) -> list[int]:
         clock, run, ns = time.perf_counter_ns, self.runner.run, [0] * count
