@@ -23,10 +23,10 @@ from typing import Any
 import msgspec
 import yaml
 
-from .capabilities import Capabilities
 from .errors import InputError
 from .model import Model
 from .step import Recipe, Step
+from .support import Capabilities
 
 __all__ = ["STEPS", "read_recipe", "write_recipe"]
 

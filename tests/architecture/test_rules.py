@@ -88,6 +88,12 @@ def test_every_public_name_can_be_had():
         edgewise.nothing  # noqa: B018
 
 
+def test_no_file_hides_a_public_name():
+    # Once imported, `edgewise.x` is the file x.py, whatever verb of that name there was.
+    rooms = {path.stem for path in SOURCE.glob("*.py")} | {path.name for path in SOURCE.iterdir()}
+    assert not rooms & set(edgewise.__all__)
+
+
 def modules_after(code: str) -> set[str]:
     script = f"{code}\nimport sys, json; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run(

@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from edgewise.capabilities import Capabilities, Support
 from edgewise.compress.quantize import Quantize
 from edgewise.errors import InputError, StepError
 from edgewise.graph.canonical import FAKE_QUANTIZE
 from edgewise.loading import load
 from edgewise.loading.torch import load_module
 from edgewise.math.affine import fake_quantize_dynamic
+from edgewise.support import Capabilities, Support
 
 from ..nets import NETS, make
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, fx
 
-from ..capabilities import Capabilities, Support
 from ..data import Data
 from ..errors import DataError, InputError, StepError
 from ..graph.canonical import FAKE_QUANTIZE, layer, recorded_shapes, shapes
@@ -16,6 +15,7 @@ from ..graph.fold import CONVOLUTIONS, average_whole, constant, fold
 from ..graph.placement import Placement, place
 from ..model import Model
 from ..step import Plan, Step
+from ..support import Capabilities, Support
 from .grids import Range, WeightScales, activation_ranges, scales, weight_scales
 from .names import matching
 from .observe import JUDGED, METHODS, observe, spans

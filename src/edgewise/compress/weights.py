@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, fx
 
-from ..capabilities import Support
 from ..graph.canonical import FAKE_QUANTIZE, layer, shapes
 from ..graph.fold import CONVOLUTIONS, constant, set_constant
 from ..math.affine import fake_quantize_dynamic, symmetric_parameters
 from ..math.narrow import narrow
 from ..record import Signature
 from ..step import Plan
+from ..support import Support
 from .schemes import Scheme
 
 __all__ = [

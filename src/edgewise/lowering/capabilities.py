@@ -7,8 +7,8 @@ with AVX-512 VNNI.
 
 from __future__ import annotations
 
-from ..capabilities import Capabilities, Support
 from ..edge import runners
+from ..support import Capabilities, Support
 
 __all__ = ["ROWS", "capabilities", "markdown"]
 
