@@ -99,10 +99,9 @@ def student(epochs: float) -> None:
         torch.manual_seed(seed)
         model = ew.load(TwoConvolutions(), example=torch.zeros(1, 3, 32, 32))
         training = Training(epochs, 64, Optimizer(rate=0.1, decay=5e-4), seed=seed)
-        alone = Finetune(training=training, session=session(f"alone-{seed}"))(model, data)
-        taught = Distill(
-            master, 4.0, 0.9, training=training, session=session(f"taught-{seed}")
-        )(model, data)  # fmt: skip
+        where = [session(f"{arm}-{seed}", precision="bfloat16") for arm in ("alone", "taught")]
+        alone = Finetune(training=training, session=where[0])(model, data)
+        taught = Distill(master, 4.0, 0.9, training=training, session=where[1])(model, data)
         figures = accuracy(alone), accuracy(taught)
         gains.append(figures[1] - figures[0])
         print(f"seed {seed}: alone {figures[0]:.2f} %, taught {figures[1]:.2f} %", flush=True)
@@ -271,7 +270,7 @@ def processes(epochs: float) -> None:
 
 
 PARTS = {  # name -> (what it does, its usual number of epochs, rounds or kills)
-    "student": (student, 15), "qat": (qat, 6), "recovery": (recovery, 8),
+    "student": (student, 6), "qat": (qat, 4), "recovery": (recovery, 8),
     "sparse": (sparse, 10),
     "overhead": (overhead, 5), "kills": (kills, 20), "processes": (processes, 3),
 }  # fmt: skip
