@@ -44,7 +44,7 @@ from .client import Client, packed, unpacked
 from .disk import Disk, clear, folder, save
 from .fetch import Fetcher
 from .release import Release, choose, reads
-from .service import Health, Service
+from .service import Service
 from .slots import Slots
 from .trial import Refused, try_out, unpack
 
@@ -140,12 +140,16 @@ class Agent:
     ):
         self.settings, self._sleep, self._say = settings, sleep, say or _say
         self._disk = disk or Disk()
-        self._lock = _lock(folder(self._disk, settings.folder))
         self._secret = read_secret(settings.secret) if settings.secret else None
         self._root = _read_root(settings.root)
         self._fetcher = fetcher or Fetcher()
         self._service = Service(settings.watch.admin, settings.watch.check)
-        self.slots = Slots(settings.folder, self._disk)
+        self._lock = _lock(folder(self._disk, settings.folder))
+        try:
+            self.slots = Slots(settings.folder, self._disk)
+        except BaseException:
+            os.close(self._lock)
+            raise
 
     def close(self) -> None:
         """Let another agent have the folder."""
@@ -286,7 +290,6 @@ class Agent:
         watch, service = self.settings.watch, self._service
         if not service.watched:
             return ""
-        before = Health(True)
         if watch.admin is not None:
             if not service.up():
                 # Not this version's fault; the server will find it when it comes.
@@ -294,10 +297,10 @@ class Agent:
                 return ""
             if why := service.load(model):
                 return why
-        before, ill = service.health(model, version), 0
-        for _ in range(max(1, round(watch.seconds / watch.every))):
+        before, looks, ill = service.health(model, version), 0, 0
+        while looks * watch.every < watch.seconds or ill:  # it does not end on a bad look
             self._sleep(watch.every)
-            now = service.health(model, version)
+            now, looks = service.health(model, version), looks + 1
             answered, failed = now.answered - before.answered, now.failed - before.failed
             if now.well and failed > max(0, answered) * MOST_FAILED:
                 return f"{failed} of {answered} requests failed"

@@ -74,10 +74,10 @@ class Fetcher(FetcherInterface):
     def _open(self, url: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
         """Ask, and wait for the head."""
         self.requests += 1
+        began = time.monotonic()
         timer = threading.Timer(self.patience, self._cut)
         timer.daemon = True
         timer.start()
-        began = time.monotonic()
         try:
             response = self._pool(url).request(
                 "GET",
@@ -89,13 +89,15 @@ class Fetcher(FetcherInterface):
                 retries=urllib3.Retry(total=REDIRECTS, connect=0, read=0, redirect=REDIRECTS),
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            if time.monotonic() - began >= self.patience:
-                raise SlowRetrievalError(
-                    f"{url} was not answered within {self.patience:g} s"
-                ) from None
-            raise DownloadError(f"{url} cannot be fetched: {error}") from None
+            response, failure = None, error
         finally:
             timer.cancel()
+        if time.monotonic() - began >= self.patience:  # a head that was cut off may look whole
+            if response is not None:
+                response.close()
+            raise SlowRetrievalError(f"{url} was not answered within {self.patience:g} s")
+        if response is None:
+            raise DownloadError(f"{url} cannot be fetched: {failure}")
         if response.status >= FAILED and response.status != UNSATISFIABLE:
             response.close()
             raise DownloadHTTPError(f"{url} was answered with {response.status}", response.status)

@@ -189,7 +189,7 @@ class Publisher:
         snapshot, timestamp = self._roles["snapshot"].signed, self._roles["timestamp"].signed
         snapshot.meta["targets.json"] = MetaFile(self._roles["targets"].signed.version)
         timestamp.snapshot_meta = MetaFile(snapshot.version)
-        for role in self._changed:
+        for role in (r for r in ROLES if r in self._changed):
             if (missing := self._missing(role)) > 0:
                 raise InputError(
                     f"{missing} more of the keys of '{role}' must sign: give the folder that they "

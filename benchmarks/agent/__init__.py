@@ -1,0 +1,1 @@
+"""The agent killed at random, crashed at every call, and as a fleet."""
