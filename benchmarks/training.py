@@ -270,7 +270,7 @@ def processes(epochs: float) -> None:
 
 
 PARTS = {  # name -> (what it does, its usual number of epochs, rounds or kills)
-    "student": (student, 6), "qat": (qat, 4), "recovery": (recovery, 8),
+    "student": (student, 15), "qat": (qat, 4), "recovery": (recovery, 8),
     "sparse": (sparse, 10),
     "overhead": (overhead, 5), "kills": (kills, 20), "processes": (processes, 3),
 }  # fmt: skip
