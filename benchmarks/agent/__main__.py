@@ -1,7 +1,7 @@
 """Random kills of the agent's process, and a fleet that looks at one repository.
 
-    python -m benchmarks.agent kills --count 300
-    python -m benchmarks.agent fleet --devices 1000
+python -m benchmarks.agent kills --count 300
+python -m benchmarks.agent fleet --devices 1000
 """
 
 from __future__ import annotations

@@ -36,9 +36,7 @@ def fleet(devices: int) -> dict[str, float]:
             fetcher = Fetcher()
             with unpacked(trusted[device]) as folder:
                 root = None if trusted[device] else shop.root.read_bytes()
-                client = Client(
-                    f"{address}/metadata", f"{address}/targets", folder, fetcher, root
-                )
+                client = Client(f"{address}/metadata", f"{address}/targets", folder, fetcher, root)
                 client.refresh()
                 trusted[device] = packed(folder)
                 release = max(reads(client.targets()), key=lambda r: r.terms.version)

@@ -38,9 +38,7 @@ class Shop:
         """Publish the next version, and tell which."""
         self.version += 1
         path = self._at / "next.edge"
-        made = bundle(
-            self._source, path, data=DATA, version=self.version, name="tiny", golden=1
-        )
+        made = bundle(self._source, path, data=DATA, version=self.version, name="tiny", golden=1)
         made.close()
         publisher = Publisher(self.folder, [self._keys])
         with open_bundle(path, allow_unsigned=True) as opened:

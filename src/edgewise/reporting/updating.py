@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
+from rich.segment import Segment, Segments
 from rich.text import Text
 
 from .figures import bytes_text
@@ -35,4 +36,4 @@ def repository(found: Mapping[str, Any]) -> RenderableType:
 
 def unit(text: str) -> RenderableType:
     """A file, its lines as they are."""
-    return Text(text.rstrip("\n"), no_wrap=True, overflow="ignore")
+    return Segments([Segment(text)])

@@ -9,8 +9,8 @@ from __future__ import annotations
 import shutil
 
 import pytest
-
 from benchmarks.agent.medium import CALLS, Crash, Medium, Quick
+
 from edgewise.edge.artifact import Artifact
 from edgewise.edge.serving.repository import find
 from edgewise.edge.updating.disk import Disk, folder

@@ -6,6 +6,7 @@ import shutil
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -86,7 +87,7 @@ def test_a_bundle_with_another_hash(shop, device):
 class Endless(Handler):
     """A bundle that never ends."""
 
-    def do_GET(self):
+    def do_GET(self):  # noqa: N802
         if not self.path.endswith(".2.edge"):
             return super().do_GET()
         self.send_response(200)
@@ -103,7 +104,7 @@ class Endless(Handler):
 class Dripping(Handler):
     """A bundle that comes byte by byte."""
 
-    def do_GET(self):
+    def do_GET(self):  # noqa: N802
         if not self.path.endswith(".2.edge"):
             return super().do_GET()
         self.send_response(200)
@@ -123,7 +124,7 @@ class Dripping(Handler):
 class DrippingHead(Dripping):
     """One whose head already does."""
 
-    def do_GET(self):
+    def do_GET(self):  # noqa: N802
         if not self.path.endswith(".2.edge"):
             return super().do_GET()
         self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
@@ -156,10 +157,10 @@ def test_a_download_that_does_not_end(handler, text, shop, tmp_path):
 class Breaking(Handler):
     """A bundle whose connection breaks in the middle; the second half is there on request."""
 
-    def do_GET(self):
+    def do_GET(self):  # noqa: N802
         if not self.path.endswith(".edge"):
             return super().do_GET()
-        data = open(self.translate_path(self.path), "rb").read()
+        data = Path(self.translate_path(self.path)).read_bytes()
         begin = self.headers.get("Range", "")
         start = int(begin.removeprefix("bytes=").removesuffix("-")) if begin else 0
         self.server.starts.append(start)

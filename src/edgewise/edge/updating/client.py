@@ -113,7 +113,7 @@ class Client:
             for chunk in chunks:
                 at += len(chunk)
                 if at > target.length:
-                    file.truncate(start)
+                    path.unlink()
                     raise exceptions.DownloadLengthMismatchError(
                         f"'{target.path}' is longer than the {target.length} bytes that were signed"
                     )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterator
 
-from ...record import encode
 from .agent import Settings
 
 __all__ = ["systemd_unit"]
@@ -61,33 +60,41 @@ def systemd_unit(settings: Settings) -> str:
     It names no user: the one of the server, whose socket for administration the agent uses, is
     added by `User=` in a drop-in, or by hand.
     """
-    command = (sys.executable, "-P", "-m", "edgewise.edge.updating", _settings(settings))
+    words = list(map(_quote, _options(settings)))
+    lines = [f"    {name} {value}" for name, value in zip(words[::2], words[1::2], strict=True)]
     return UNIT.format(
         repo=settings.repo.replace("%", "%%"),
-        command=" ".join(map(_quote, command)),
+        command=" \\\n".join([f"{_quote(sys.executable)} -m edgewise agent", *lines]),
         folder=_quote(str(settings.folder.absolute())),
     )
 
 
-def _settings(settings: Settings) -> str:
-    """As one line, with paths that hold wherever it is started."""
+def _options(settings: Settings) -> Iterator[str]:
+    """Those of `edgewise agent`, with paths that hold wherever it is started."""
     watch = settings.watch
-    absolute = replace(
-        settings,
-        root=settings.root.absolute(),
-        folder=settings.folder.absolute(),
-        key=_absolute(settings.key),
-        watch=replace(watch, admin=_absolute(watch.admin)),
+    rows = (
+        ("--repo", settings.repo),
+        ("--root", settings.root.absolute()),
+        ("--dir", settings.folder.absolute()),
+        *(("--model", model) for model in settings.models),
+        ("--cohort", settings.cohort),
+        ("--key", settings.key and settings.key.absolute()),
+        ("--secret", settings.secret),
+        ("--admin", watch.admin and watch.admin.absolute()),
+        ("--check", watch.check),
+        ("--watch", f"{watch.seconds:g}"),
+        ("--interval", f"{settings.interval:g}"),
+        ("--max-bytes", settings.largest),
     )
-    return " ".join(line.strip() for line in encode(absolute).decode().splitlines())
-
-
-def _absolute(path: Path | None) -> Path | None:
-    return path and path.absolute()
+    for name, value in rows:
+        if value is not None:
+            yield from (name, str(value))
 
 
 def _quote(text: str) -> str:
     """One word of a command line, as systemd.syntax(7) and systemd.service(5) have it."""
+    if re.fullmatch(r"[\w@+=:,./-]+", text):
+        return text
     for old, new in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$")):
         text = text.replace(old, new)
     return f'"{text}"'
