@@ -32,12 +32,12 @@ class Answer:
 
     Attributes:
         data: records or plain data, for ``--json``.
-        view: makes what a terminal shows of it.
+        view: makes what a terminal shows of it; a text is printed as it is.
         code: 1 when a budget or a check was not met.
     """
 
     data: Any
-    view: Callable[[], RenderableType]
+    view: Callable[[], RenderableType | str]
     code: int = 0
 
 
@@ -96,9 +96,12 @@ def _print(answer: Answer, json: bool) -> None:
     else:
         from ..reporting.terminal import console
 
-        terminal = console()
+        view, terminal = answer.view(), console()
         with terminal.capture() as shown:
-            terminal.print(answer.view())
+            if isinstance(view, str):
+                terminal.out(view, highlight=False)
+            else:
+                terminal.print(view)
         for line in shown.get().splitlines():  # rich fills each to the terminal's width
             print(line.rstrip())
     sys.stdout.flush()

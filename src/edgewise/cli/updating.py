@@ -156,10 +156,9 @@ def agent(
     )  # fmt: skip
     if unit:
         from ..edge.updating.unit import systemd_unit
-        from ..reporting import updating
 
         text = systemd_unit(settings)
-        return Answer({"unit": text}, lambda: updating.unit(text))
+        return Answer({"unit": text}, lambda: text)
     command = [sys.executable, "-P", "-m", "edgewise.edge.updating", encode(settings).decode()]
     os.execv(sys.executable, command + ["--once"] * once)
 

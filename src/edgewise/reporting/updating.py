@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.segment import Segment, Segments
 from rich.text import Text
 
 from .figures import bytes_text
 
-__all__ = ["begun", "repository", "unit"]
+__all__ = ["begun", "repository"]
 
 
 def begun(root: Path, keys: Path) -> RenderableType:
@@ -32,8 +31,3 @@ def repository(found: Mapping[str, Any]) -> RenderableType:
         lines.append(f"{release['model']}/{release['version']}: {shares}; {size}")
     lines.append(f"sign it anew before {found['expires']}")
     return Group(*map(Text, lines))
-
-
-def unit(text: str) -> RenderableType:
-    """A file, its lines as they are."""
-    return Segments([Segment(text)])

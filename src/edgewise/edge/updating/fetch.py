@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -99,9 +99,18 @@ class Fetcher(FetcherInterface):
         if response is None:
             raise DownloadError(f"{url} cannot be fetched: {failure}")
         if response.status >= FAILED and response.status != UNSATISFIABLE:
-            response.close()
+            self._drain(url, response)
             raise DownloadHTTPError(f"{url} was answered with {response.status}", response.status)
         return response
+
+    def _drain(self, url: str, response: urllib3.BaseHTTPResponse) -> None:
+        """Read what comes with an error, if it is short, so that the connection stays open."""
+        count = 0
+        with suppress(DownloadError), closing(self._body(url, response)) as chunks:
+            for chunk in chunks:
+                count += len(chunk)
+                if count > CHUNK:
+                    break
 
     def _body(self, url: str, response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
         began, count = time.monotonic(), 0
