@@ -25,6 +25,7 @@ _HOMES = {
     "Distill": "train",
     "EdgewiseError": "errors",
     "Equalize": "compress.equalize",
+    "Factorize": "compress.factorize",
     "Finetune": "train",
     "Ladder": "compress.ladder",
     "Latency": "costing",
@@ -73,6 +74,7 @@ __all__ = [
     "Distill",
     "EdgewiseError",
     "Equalize",
+    "Factorize",
     "Finetune",
     "Ladder",
     "Latency",
@@ -119,6 +121,7 @@ if TYPE_CHECKING:
     from .compress.damage import sensitivity
     from .compress.dequantize import Dequantize
     from .compress.equalize import Equalize
+    from .compress.factorize import Factorize
     from .compress.ladder import Ladder
     from .compress.prune import Prune
     from .compress.quantize import Quantize

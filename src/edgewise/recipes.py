@@ -40,6 +40,7 @@ STEPS = {
     "dequantize": "compress.dequantize:Dequantize",
     "distill": "train.distill:Distill",
     "equalize": "compress.equalize:Equalize",
+    "factorize": "compress.factorize:Factorize",
     "finetune": "train.finetune:Finetune",
     "prune": "compress.prune:Prune",
     "quantize": "compress.quantize:Quantize",

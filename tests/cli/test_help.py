@@ -11,7 +11,8 @@ import pytest
 COMMANDS = (
     "doctor", "inspect", "quantize", "lower", "prune", "sensitivity", "shorten", "sparsify",
     "cluster",
-    "condense", "finetune", "distill", "apply", "measure", "explain", "report", "bundle",
+    "condense", "factorize", "finetune", "distill", "apply", "measure", "explain", "report",
+    "bundle",
     "verify", "unbundle", "deploy", "publish", "agent", "demo",
 )  # fmt: skip
 # What takes long to import; rich alone takes as long as all the rest.

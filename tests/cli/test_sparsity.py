@@ -1,4 +1,4 @@
-"""sparsify, cluster, condense: what they print, what they write, what they refuse."""
+"""sparsify, cluster, condense, factorize: what they print, what they write, what they refuse."""
 
 from __future__ import annotations
 
@@ -50,6 +50,19 @@ def test_weights_take_fewer_bits(folder, run):
     assert "once entropy-coded" in shown.out
 
 
+def test_layers_become_products(folder, run):
+    done = run(
+        "factorize", "nets:small", *SHAPE, "--error", "0.6", "--data", "floats.npz", "-o", "f.pt2",
+        "--json",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert "rank" in done.err and done.json["plan"]["params"] == {"error": 0.6}
+    names = [name for name, _ in ew.load(folder / "f.pt2").graph.named_parameters()]
+    assert any(name.endswith(".first.weight") for name in names)
+    refused = run("factorize", "nets:small", *SHAPE, "--macs", "2", "-o", "new.pt2")
+    assert refused.code == 2 and "macs is a share between 0 and 1" in refused.err
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -73,6 +86,7 @@ def test_a_bad_call_is_one_sentence(folder, run, options, said):
         (sparsity.sparsify, ew.Sparsify, 0.5),
         (sparsity.cluster, ew.Cluster, None),
         (sparsity.condense, ew.Condense, None),
+        (sparsity.factorize, ew.Factorize, None),
     ],
 )
 def test_the_options_are_the_fields(command, step, amount):

@@ -45,6 +45,14 @@ def test_a_value_for_each_loses_nothing(start):
     assert torch.equal(codebook.gather(1, at), values)
 
 
+@pytest.mark.parametrize("start", STARTS)
+def test_fewer_numbers_than_values_stay_as_they_are(start):
+    values = torch.randn(5, 9, generator=torch.Generator().manual_seed(0))
+    values[0, 3] = 0.0
+    codebook, at = kmeans(values, 16, start)
+    assert codebook.shape == (5, 16) and torch.equal(codebook.gather(1, at), values)
+
+
 def test_nearest_takes_the_lower_of_a_tie():
     at = nearest(torch.tensor([[-3.0, 0.5, 0.51, 9.0]]), torch.tensor([[0.0, 1.0]]))
     assert at.tolist() == [[0, 0, 1, 1]]

@@ -1,4 +1,4 @@
-"""Commands that leave fewer bits in the same graph: sparsify, cluster, condense."""
+"""Commands that leave fewer bits or smaller factors: sparsify, cluster, condense, factorize."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typer import Option
 from .app import Answer, command, working
 from .options import DataOptions, ModelOptions, PixelOptions, output_file, shares
 
-__all__ = ["cluster", "condense", "sparsify"]
+__all__ = ["cluster", "condense", "factorize", "sparsify"]
 
 
 @command
@@ -142,6 +142,46 @@ def condense(
     whole = model.open(pixels)
     given = data.open(whole.signature, pixels, samples)
     with working("condensing"):
+        small = step(whole, given, show=lambda plan: print(plan, file=sys.stderr))
+    small.save(output)
+    made = Written.model(output, small.lineage)
+    return Answer(made, lambda: terminal.written(made))
+
+
+@command
+def factorize(
+    model: ModelOptions,
+    data: DataOptions,
+    pixels: PixelOptions,
+    output: Annotated[
+        Path, Option("--output", "-o", metavar="OUT.pt2", help="Where the factored model goes.")
+    ],
+    error: Annotated[
+        float, Option(metavar="SHARE", help="Of what a layer gives, by norm, this much may go.")
+    ] = 0.1,
+    macs: Annotated[
+        float | None,
+        Option(metavar="SHARE", help="Instead: of multiply-accumulates, this much may stay."),
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        Option(metavar="LAYER", help="A layer to leave whole, or a pattern; repeatable."),
+    ] = None,
+    samples: Annotated[int, Option(metavar="N", help="The most samples to look at.")] = 256,
+) -> Answer:
+    """Write layers as products of smaller ones.
+
+    Only where that takes fewer multiply-accumulates; train what is left.
+    """
+    from .. import Factorize
+    from ..reporting import terminal
+    from ..reporting.written import Written
+
+    output_file(output, model.model)
+    step = Factorize(error, macs, tuple(keep or ()), samples)
+    whole = model.open(pixels)
+    given = data.open(whole.signature, pixels, samples)
+    with working("factorizing"):
         small = step(whole, given, show=lambda plan: print(plan, file=sys.stderr))
     small.save(output)
     made = Written.model(output, small.lineage)

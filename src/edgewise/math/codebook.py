@@ -151,6 +151,9 @@ def kmeans(
 
 
 def _start(x: Tensor, zero: Tensor, size: int, start: str, seed: int) -> Tensor:
+    if x.shape[1] <= size:  # every value can be had as it is
+        ordered = x.sort(1).values
+        return torch.cat([ordered, ordered[:, -1:].expand(-1, size - x.shape[1])], 1)
     if start == "linear":
         low, high = x.amin(1, keepdim=True), x.amax(1, keepdim=True)
         return low + (high - low) * torch.linspace(0, 1, size, dtype=torch.float64)
