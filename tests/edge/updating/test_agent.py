@@ -215,3 +215,22 @@ def test_the_metadata_that_were_seen_are_kept(shop, device):
     assert sorted(kept["files"]) == ["root.json", "snapshot.json", "targets.json", "timestamp.json"]
     shutil.rmtree(shop.folder)
     assert not device.update() and device.version == 1
+
+
+@pytest.mark.usefixtures("no_children")
+def test_it_waits_between_looks_even_where_nothing_is_for_it(shop, server, device):
+    class Enough(Exception):
+        pass
+
+    pauses = []
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            raise Enough
+
+    shop.publish(1, {"*": 0})
+    with device.agent(sleep=sleep) as agent, pytest.raises(Enough):
+        agent.run()
+    assert server.asked.count("/metadata/timestamp.json") == 3  # the first at once
+    assert min(pauses) >= 0.5 * device.settings.interval

@@ -166,10 +166,10 @@ class Agent:
         """Recover, then look for ever."""
         self.recover()
         failures = 0
+        if not any(map(self.slots.current, self.slots.models())):  # nothing to run: do not wait
+            failures = 0 if self.update() else 1
         while True:
-            first = failures == 0 and not any(map(self.slots.current, self.slots.models()))
-            if not first:
-                self._sleep(wait_for(self.settings.interval, failures))
+            self._sleep(wait_for(self.settings.interval, failures))
             failures = 0 if self.update() else failures + 1
 
     def recover(self) -> None:
