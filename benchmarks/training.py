@@ -223,7 +223,7 @@ def kills(count: float) -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     folder, script = OUT / "kills", OUT / "child.py"
     shutil.rmtree(folder, ignore_errors=True)
-    script.write_text(CHILD.format(epochs=6 * round(count)))
+    script.write_text(CHILD.format(epochs=40 * round(count)))
     whole, killed = OUT / "whole.npz", OUT / "killed.npz"
     killed.unlink(missing_ok=True)
     subprocess.run([sys.executable, script, whole], check=True)
@@ -234,7 +234,7 @@ def kills(count: float) -> None:
         while child.poll() is None and time.monotonic() < until and not any(folder.glob("step-*")):
             time.sleep(0.05)
         try:
-            child.wait(8 + rng.uniform(0, 4) if done < count else None)
+            child.wait(5 + rng.uniform(0, 4) if done < count else None)
         except subprocess.TimeoutExpired:
             child.send_signal(signal.SIGKILL)
             child.wait()
