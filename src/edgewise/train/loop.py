@@ -189,6 +189,7 @@ class _Run:
 
     def _steps(self, ready: Iterator[list[Part]]) -> None:
         training, session = self.training, self.session
+        watch = session.watch if self.accelerator.is_main_process else None
         pending: list[Tensor] = []  # losses that nobody has looked at
         epoch: list[float] = []
         saved = shown = time.monotonic()
@@ -209,17 +210,19 @@ class _Run:
             ends = (step + 1) % per_epoch == 0 or step + 1 == self.steps
             due = self.checkpoints is not None and now - saved >= session.every
             due = self._together(due)
-            show = session.watch is not None and now - shown >= SHOWN
-            if ends or due or show or len(pending) >= CHECKED:
+            full = len(pending) >= CHECKED
+            # Several processes must look at their losses together, whatever their clocks say.
+            show = watch is not None and now - shown >= SHOWN and (full or self.parts.world == 1)
+            if ends or due or show or full:
                 epoch += self._check(pending)
                 self._write_log(step, epoch[-1], rate)
             if ends:
                 self.history.losses.append(math.fsum(epoch) / max(1, len(epoch)))
                 epoch = []
                 self._validate()
-            if show or (ends and session.watch is not None):
+            if show or (ends and watch is not None):
                 shown = now
-                session.watch(self._progress(rate, epoch or self.history.losses[-1:]))
+                watch(self._progress(rate, epoch or self.history.losses[-1:]))
             if due:
                 self._save()
                 saved = time.monotonic()
