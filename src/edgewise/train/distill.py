@@ -114,4 +114,4 @@ class Distill(Step):
             None if self.session.folder is None else Path(self.session.folder),
         )
         student = tuple(pair.student for pair in pairs)
-        return carry_out(model, plan, objective, self.training, self.session, teachers, student)[0]
+        return carry_out(model, plan, objective, self.training, self.session, teachers, student)

@@ -15,7 +15,7 @@ from ..errors import DataError, InputError
 from ..model import Model
 from ..step import Plan, Step
 from .learning import fix_scales, free_scales
-from .loop import History, train
+from .loop import train
 from .objectives import LOSSES, Supervision
 from .teacher import Teachers
 from .training import Session, Training
@@ -87,18 +87,18 @@ def carry_out(
     session: Session,
     teachers: Teachers | None = None,
     taps: tuple[str, ...] = (),
-) -> tuple[Model, History]:
+) -> Model:
     """Train a copy of the model and close it again."""
     module = model.module()
     if plan.scales:
         free_scales(module)
-    history = train(
+    train(
         module, objective, plan.samples, plan.validation, model.signature, training, session,
         teachers=teachers, taps=taps, scales=plan.scales,
     )  # fmt: skip
     fix_scales(module, plan.scales)
     regrid(module)
-    return replace(model, graph=module), history
+    return replace(model, graph=module)
 
 
 @dataclass(frozen=True)
@@ -130,4 +130,4 @@ class Finetune(Step):
         return plan_training(model, data, self.training)
 
     def apply(self, model: Model, plan: TrainingPlan) -> Model:
-        return carry_out(model, plan, Supervision(self.loss), self.training, self.session)[0]
+        return carry_out(model, plan, Supervision(self.loss), self.training, self.session)
