@@ -20,6 +20,7 @@ _HOMES = {
     "Cluster": "compress.cluster",
     "Condense": "compress.condense",
     "Bundle": "edge.bundle",
+    "Budget": "goals",
     "Data": "data",
     "Dequantize": "compress.dequantize",
     "Distill": "train",
@@ -35,6 +36,7 @@ _HOMES = {
     "Prune": "compress.prune",
     "PruneRounds": "train",
     "Quantize": "compress.quantize",
+    "Recalibrate": "compress.recalibrate",
     "Recipe": "step",
     "RoundWeights": "compress.round_weights",
     "Session": "train",
@@ -66,6 +68,7 @@ _HOMES = {
 __all__ = [
     "AWQ",
     "Artifact",
+    "Budget",
     "Bundle",
     "Cluster",
     "Condense",
@@ -84,6 +87,7 @@ __all__ = [
     "Prune",
     "PruneRounds",
     "Quantize",
+    "Recalibrate",
     "Recipe",
     "RoundWeights",
     "Session",
@@ -125,6 +129,7 @@ if TYPE_CHECKING:
     from .compress.ladder import Ladder
     from .compress.prune import Prune
     from .compress.quantize import Quantize
+    from .compress.recalibrate import Recalibrate
     from .compress.round_weights import RoundWeights
     from .compress.shorten import Shorten
     from .compress.smooth import AWQ, SmoothQuant
@@ -138,6 +143,7 @@ if TYPE_CHECKING:
     from .errors import EdgewiseError
     from .explaining import explain
     from .explaining.costs import layer_costs
+    from .goals import Budget
     from .inspection import inspect
     from .loading import load
     from .lowering import lower
