@@ -38,15 +38,17 @@ def accuracy(images: int, only: list[str]) -> None:
     model = ew.load(net.module, net.example)
     data = {"calibration": training(SAMPLES)}
     rows = {
-        f"{target} {scope} {criterion}{' reconstructed' * anew}": (target, scope, criterion, anew)
-        for target, scope, criterion, anew in [
-            (target, scope, "l1", True)
+        " ".join(filter(None, row)): row
+        for row in [
+            (target, scope, "l1", "reconstructed")
             for target in ("1.30x", "2x")
             for scope in ("global", "sensitivity")
         ] + [
-            (target, "sensitivity", "l1", False) for target in ("1.98x", "1.30x")
+            ("1.98x", scope, "l1", "recalibrated") for scope in ("layer", "global", "sensitivity")
         ] + [
-            (target, scope, criterion, False)
+            (target, "sensitivity", "l1", "") for target in ("1.98x", "1.30x")
+        ] + [
+            (target, scope, criterion, "")
             for target in ("1.98x", "1.30x")
             for criterion in ("l1", "taylor", "random")
             for scope in ("layer", "global")
@@ -55,10 +57,13 @@ def accuracy(images: int, only: list[str]) -> None:
     if not only:
         print(f"{NET} whole: {top1(model, net, images):.2%} of {images}", flush=True)
     for name in only or rows:
-        target, scope, criterion, anew = rows[name]
-        step = ew.Prune(TARGETS[target], "macs", scope, criterion, INNER, 1, SAMPLES, anew)
+        target, scope, criterion, after = rows[name]
+        solved = after == "reconstructed"
+        step = ew.Prune(TARGETS[target], "macs", scope, criterion, INNER, 1, SAMPLES, solved)
         start, plans = time.perf_counter(), []
         small = step(model, data, show=plans.append)
+        if after == "recalibrated":
+            small = ew.Recalibrate(SAMPLES)(small, data)
         seconds = time.perf_counter() - start
         before, after = plans[0].macs
         print(

@@ -44,6 +44,7 @@ STEPS = {
     "finetune": "train.finetune:Finetune",
     "prune": "compress.prune:Prune",
     "quantize": "compress.quantize:Quantize",
+    "recalibrate": "compress.recalibrate:Recalibrate",
     "roundweights": "compress.round_weights:RoundWeights",
     "shorten": "compress.shorten:Shorten",
     "smoothquant": "compress.smooth:SmoothQuant",
