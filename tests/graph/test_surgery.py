@@ -28,24 +28,28 @@ def settled(net: nn.Module, *shape: int) -> tuple[nn.Module, torch.Tensor]:
     return net.eval(), x[:BATCH]
 
 
-def holds(seed: int, length: int, share: float) -> bool:
+SHARES = (0.2, 0.4, 0.7)
+
+
+def holds(seed: int, length: int) -> bool:
+    """Whether each share can be cut; one export, which takes most of the time, serves for all."""
     net, x = settled(RandomNet(seed, length), 3, 8, 8)
     model = load_module(net, x[:1])
     found = coupling(model)
-    return agrees(model, (x,), shares(found, share, seed), found) < 1e-5
+    return all(agrees(model, (x,), shares(found, share, seed), found) < 1e-5 for share in SHARES)
 
 
-@settings(max_examples=12)
-@given(st.integers(0, 10**6), st.integers(1, 7), st.sampled_from((0.2, 0.4, 0.7)))
-def test_random_networks_compute_what_they_did_without_the_channels(seed, length, share):
-    assert holds(seed, length, share)
+@settings(max_examples=8)
+@given(st.integers(0, 10**6), st.integers(1, 7))
+def test_random_networks_compute_what_they_did_without_the_channels(seed, length):
+    assert holds(seed, length)
 
 
 @pytest.mark.slow
-@settings(max_examples=200)
-@given(st.integers(0, 10**6), st.integers(1, 12), st.sampled_from((0.2, 0.4, 0.7)))
-def test_many_random_networks_compute_what_they_did_without_the_channels(seed, length, share):
-    assert holds(seed, length, share)
+@settings(max_examples=40)
+@given(st.integers(0, 10**6), st.integers(8, 12))
+def test_many_random_networks_compute_what_they_did_without_the_channels(seed, length):
+    assert holds(seed, length)
 
 
 @pytest.mark.parametrize("name", NETS)
