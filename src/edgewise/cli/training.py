@@ -50,7 +50,7 @@ class TrainingOptions:
         str | None,
         Option(
             metavar="A,B",
-            help="Of crop, flip, randaugment, mixup (images), shift, noise (signals).",
+            help="Of crop, flip, randaugment, mixup, cutmix (images), shift, noise (signals).",
         ),
     ] = None
     average: Annotated[

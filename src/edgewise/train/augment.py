@@ -55,7 +55,7 @@ def _randaugment(x: Tensor, draw: Tensor) -> Tensor:
         s = strength[:, None, None, None]
         brighter = x + 0.3 * s * spread
         sharper = mean + (x - mean) * (1 + 0.5 * s)
-        holed = x * _hole(x, draw[:, at + 2], draw[:, at + 3])
+        holed = x * ~_square(x, draw[:, at + 2], draw[:, at + 3], torch.full_like(strength, 1 / 3))
         turned = _turn(x, kind, strength)
         choices = (x, brighter, sharper, turned, turned, turned, holed)
         chosen = x
@@ -76,13 +76,13 @@ def _turn(x: Tensor, kind: Tensor, strength: Tensor) -> Tensor:
     return F.grid_sample(x, grid, align_corners=False)
 
 
-def _hole(x: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """A mask (n, 1, height, width) that is 0 in a square of a third of the side."""
+def _square(x: Tensor, down: Tensor, right: Tensor, side: Tensor) -> Tensor:
+    """A mask (n, 1, height, width) that is true in a square, its side a share of the image's."""
     within = []
     for size, centre in ((x.shape[2], down), (x.shape[3], right)):
         places = (torch.arange(size, device=x.device) + 0.5) / size
-        within.append((places - centre[:, None]).abs() < 1 / 6)
-    return (~(within[0][:, :, None] & within[1][:, None])).to(x.dtype)[:, None]
+        within.append((places - centre[:, None]).abs() < side[:, None] / 2)
+    return (within[0][:, :, None] & within[1][:, None])[:, None]
 
 
 def _shift(x: Tensor, draw: Tensor) -> Tensor:
@@ -102,7 +102,8 @@ def _noise(x: Tensor, draw: Tensor) -> Tensor:
     return x + strength * torch.randn_like(x)
 
 
-# name -> (what it does, how many numbers in [0, 1) a sample it draws); mixup needs the targets too
+# name -> (what it does, how many numbers in [0, 1) a sample it draws); those that mix samples need
+# the targets too
 AUGMENTATIONS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor] | None, int]] = {
     "crop": (_crop, 2),
     "flip": (_flip, 1),
@@ -110,8 +111,9 @@ AUGMENTATIONS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor] | None, int]] 
     "shift": (_shift, 1),
     "noise": (_noise, 1),
     "mixup": (None, 0),
+    "cutmix": (None, 3),
 }
-IMAGES = ("crop", "flip", "randaugment")
+IMAGES = ("crop", "flip", "randaugment", "cutmix")
 
 
 class Augment:
@@ -157,12 +159,18 @@ class Augment:
         """The batch and its targets; mixed classes become probabilities (n, classes)."""
         x = x.movedim(-1, 1) if self.last else x
         for name in self.names:
-            if name != "mixup":
-                x = AUGMENTATIONS[name][0](x, drawn[name])
-        if "mixup" in self.names:
-            # Zhang et al. 2018 (arXiv:1710.09412); the batch is in random order already.
-            share = drawn["mixup"]
-            x = _mixed(x, share)
+            change = AUGMENTATIONS[name][0]
+            if change is not None:
+                x = change(x, drawn[name])
+                continue
+            # The batch is in random order already: each sample is mixed with the one before.
+            if name == "mixup":  # Zhang et al. 2018, arXiv:1710.09412
+                share = drawn[name]
+                x = _mixed(x, share)
+            else:  # Yun et al. 2019, arXiv:1905.04899, with its share drawn evenly
+                other = _square(x, *drawn[name][:, :2].T, drawn[name][:, 2].sqrt())
+                x = torch.where(other, x.roll(1, 0), x)
+                share = 1 - other.to(x.dtype).mean((1, 2, 3))[:, None]
             if targets is not None and not targets.is_floating_point():
                 targets = F.one_hot(targets, self.classes).to(x.dtype)
             targets = None if targets is None else _mixed(targets, share)

@@ -78,8 +78,8 @@ class Training:
         optimizer: how the weights move.
         schedule: of the learning rate: ``"cosine"``, ``"one-cycle"``, ``"linear"`` or
             ``"constant"``.
-        augment: any of ``"crop"``, ``"flip"``, ``"mixup"``, ``"randaugment"`` (images),
-            ``"shift"``, ``"noise"`` (signals), in this order.
+        augment: any of ``"crop"``, ``"flip"``, ``"randaugment"``, ``"mixup"``, ``"cutmix"``
+            (images), ``"shift"``, ``"noise"`` (signals).
         average: what is kept are the weights' running average: of this decay (an exponential
             moving average, as 0.999), or ``"swa"``: of the last quarter of the steps, evenly
             (Izmailov et al. 2018, arXiv:1803.05407). 0 for the last weights.
