@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, fx
 
 from ..data import Data
-from ..errors import DataError, InputError, StepError
+from ..errors import InputError, StepError
 from ..math.rate import LARGEST, code_lengths, grid_steps, rate_distortion
 from ..math.sparse_solve import least_squares
 from ..model import Model
 from ..step import Plan, Step
 from .constants import changed, written
-from .names import matching
 from .reconstruct import Chooser, reconstruct
-from .saliency import Weight, weights_of
+from .saliency import Weight, chosen_weights, weights_of
+from .scores import calibration, tensors
 from .stakes import Stake, stakes
 
 __all__ = ["Condense", "CondensePlan", "CondensedWeight"]
@@ -102,19 +102,10 @@ class Condense(Step):
             raise StepError("the model's weights share values: condense it instead of that")
 
     def plan(self, model: Model, data: Data | None) -> CondensePlan:
-        if data is None:
-            raise DataError("outputs are looked at on calibration samples: give data=")
-        weights = weights_of(model.graph)
-        layers = {row.layer for row in weights.values()}
-        skipped = {n: "kept as asked" for p in self.keep for n in matching("keep", p, layers)}
-        for row in weights.values():
-            if not row.solvable:
-                skipped.setdefault(row.layer, "what it multiplies is not read as a matrix")
-        weights = {name: row for name, row in weights.items() if row.layer not in skipped}
-        if not weights:
-            raise StepError("no weight of this model can be condensed: none is left to look at")
-        split = data.require("calibration").subset(self.samples)
-        batches = [tuple(map(torch.from_numpy, x)) for x, _ in split.batches(BATCH)]
+        batches = tensors(calibration(data, self.samples, "condensing"), BATCH)
+        weights, skipped = chosen_weights(
+            model.graph, self.keep, lambda row: row.unsolvable, "condensed"
+        )
         trial = model.module()
         known = stakes(
             trial, {n: row for n, row in weights_of(trial).items() if n in weights}, batches

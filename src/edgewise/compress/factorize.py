@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,8 +19,8 @@ from ..graph.patches import groups_of, patches
 from ..math.low_rank import rank, svd, tucker2
 from ..model import Model
 from ..step import Plan, Step
-from .names import matching
-from .saliency import Weight, weights_of
+from .saliency import Weight, chosen_weights
+from .scores import calibration, tensors
 
 __all__ = ["FactoredLayer", "FactorizationPlan", "Factorize"]
 
@@ -109,17 +109,10 @@ class Factorize(Step):
     def plan(self, model: Model, data: Data | None) -> FactorizationPlan:
         known = recorded_shapes(model.graph, model.signature)  # at batch 3
         total = sum(macs_of(node, known.get) or 0 for node in known) // 3
-        weights = weights_of(model.graph)
-        layers = {row.layer for row in weights.values()}
-        skipped = {n: "kept as asked" for p in self.keep for n in matching("keep", p, layers)}
-        for row in weights.values():
-            if reason := _reason(row):
-                skipped.setdefault(row.layer, reason)
-        weights = {n: row for n, row in weights.items() if row.layer not in skipped}
+        weights, skipped = chosen_weights(model.graph, self.keep, _reason, "factorized")
         moments: dict[str, Tensor] = {}
         if data is not None:
-            split = data.require("calibration").subset(self.samples)
-            batches = (tuple(map(torch.from_numpy, x)) for x, _ in split.batches(BATCH))
+            batches = tensors(calibration(data, self.samples, "factorizing"), BATCH)
             moments = _Moments(model.graph, weights).run_all(batches)
         choices = [_Choice(n, row, moments.get(n), known) for n, row in weights.items()]
 
@@ -164,9 +157,8 @@ class Factorize(Step):
 
 def _reason(row: Weight) -> str:
     """Why a layer cannot be factorized; "" where it can."""
-    if not row.solvable:
-        return "what it multiplies is not read as a matrix"
-    return "its channels are in groups" if groups_of(row.readers[0]) > 1 else ""
+    grouped = row.solvable and groups_of(row.readers[0]) > 1
+    return "its channels are in groups" if grouped else row.unsolvable
 
 
 class _Moments(fx.Interpreter):
@@ -178,7 +170,7 @@ class _Moments(fx.Interpreter):
         sizes = {name: row.values.shape[1] for name, row in weights.items()}
         self.sums = {name: torch.zeros(n, n, dtype=torch.float64) for name, n in sizes.items()}
 
-    def run_all(self, batches: Iterator[tuple[Tensor, ...]]) -> dict[str, Tensor]:
+    def run_all(self, batches: Iterable[tuple[Tensor, ...]]) -> dict[str, Tensor]:
         with torch.no_grad():
             for inputs in batches:
                 self.run(*inputs)

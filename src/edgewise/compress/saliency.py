@@ -5,7 +5,7 @@ A user's own is any function from the weight and its parameter name to a tensor 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -13,14 +13,16 @@ import torch
 from torch import Tensor, fx
 
 from ..data.split import Batch
+from ..errors import StepError
 from ..graph.canonical import layer
 from ..graph.fold import CONVOLUTIONS, constant
 from ..graph.patches import groups_of, patches
 from .evidence import gradients
+from .names import matching
 from .reconstruct import SOLVED
 from .weights import LINEARS
 
-__all__ = ["SALIENCIES", "Saliency", "Weight", "saliencies", "weights_of"]
+__all__ = ["SALIENCIES", "Saliency", "Weight", "chosen_weights", "saliencies", "weights_of"]
 
 Saliency = Callable[[Tensor, str], Tensor]
 
@@ -45,6 +47,11 @@ class Weight:
     inputs: int
     solvable: bool
 
+    @property
+    def unsolvable(self) -> str:
+        """Why its layer cannot be solved for what it gives; nothing where it can."""
+        return "" if self.solvable else "what it multiplies is not read as a matrix"
+
 
 def weights_of(module: fx.GraphModule) -> dict[str, Weight]:
     """The weights of convolutions and linears, by their parameter's name."""
@@ -63,6 +70,36 @@ def weights_of(module: fx.GraphModule) -> dict[str, Weight]:
             len(readers) == 1 and node.target in SOLVED and values.ndim > 1,
         )  # fmt: skip
     return {name: row for name, row in found.items() if row.values.ndim > 1}
+
+
+def chosen_weights(
+    module: fx.GraphModule,
+    keep: Iterable[str],
+    reason: Callable[[Weight], str | None],
+    done: str,
+) -> tuple[dict[str, Weight], dict[str, str]]:
+    """The weights that a step works on, by name, and the layers that it leaves alone and why.
+
+    Args:
+        keep: names of layers, or patterns, that are not to be touched.
+        reason: why a weight cannot be worked on; nothing where it can.
+        done: what becomes of weights, for the error.
+
+    Raises:
+        InputError: a pattern names no layer.
+        StepError: no weight is left.
+    """
+    weights = weights_of(module)
+    layers = {row.layer for row in weights.values()}
+    skipped = {name: "kept as asked" for each in keep for name in matching("keep", each, layers)}
+    for row in weights.values():
+        if why := reason(row):
+            skipped.setdefault(row.layer, why)
+    chosen = {name: row for name, row in weights.items() if row.layer not in skipped}
+    if not chosen:
+        whys = "; ".join(f"{name}: {why}" for name, why in skipped.items()) or "it has none"
+        raise StepError(f"no weight of this model can be {done} ({whys})")
+    return chosen, skipped
 
 
 @dataclass(frozen=True)

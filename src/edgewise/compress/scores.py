@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ..data import Data
 from ..data.split import Split
@@ -12,7 +14,7 @@ from ..math.importance import CRITERIA, Criterion
 from ..model import Model
 from .evidence import gather
 
-__all__ = ["calibration", "check_criterion", "unit_scores"]
+__all__ = ["calibration", "check_criterion", "tensors", "unit_scores"]
 
 BATCH, SQUARED = 32, 8  # the latter where gradients of batches are squared: the fewer, the better
 
@@ -80,3 +82,8 @@ def calibration(data: Data | None, samples: int, what: str) -> Split:
     if data is None:
         raise DataError(f"{what} needs calibration samples: give data=")
     return data.require("calibration").subset(samples)
+
+
+def tensors(split: Split, size: int) -> list[tuple[Tensor, ...]]:
+    """The inputs of all samples, in batches of this size."""
+    return [tuple(map(torch.from_numpy, inputs)) for inputs, _ in split.batches(size)]

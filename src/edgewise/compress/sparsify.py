@@ -12,7 +12,7 @@ from torch import Tensor, fx
 
 from ..data import Data
 from ..data.split import Split
-from ..errors import DataError, InputError, StepError
+from ..errors import InputError, StepError
 from ..graph.fold import constant
 from ..math.sparse_solve import least_squares, sparsegpt
 from ..math.sparsity import Pattern, as_matrix, as_weight, erdos_renyi, lamp, shared
@@ -21,7 +21,8 @@ from ..step import Plan, Step
 from .constants import changed, written
 from .names import matching
 from .reconstruct import Chooser, reconstruct
-from .saliency import SALIENCIES, Saliency, Weight, saliencies, weights_of
+from .saliency import SALIENCIES, Saliency, Weight, chosen_weights, saliencies, weights_of
+from .scores import calibration, tensors
 
 __all__ = ["Sparsify", "SparsityPlan", "ThinnedWeight"]
 
@@ -142,9 +143,7 @@ class Sparsify(Step):
         }  # fmt: skip
         module = model.module()
         if self.criterion == "sparsegpt" or self.reconstruct:
-            batches = [
-                tuple(map(torch.from_numpy, x)) for x, _ in self._samples(data).batches(BATCH)
-            ]
+            batches = tensors(self._samples(data), BATCH)
             chooser = _chooser(weights, masks, shares, pattern, self.criterion == "sparsegpt")
             reconstruct(module, model.graph, batches, choose=chooser)
         else:
@@ -163,25 +162,21 @@ class Sparsify(Step):
 
     def _weights(self, module: fx.GraphModule) -> tuple[dict[str, Weight], dict[str, str]]:
         """The weights that get zeros, by name, and the layers that stay whole."""
-        weights = weights_of(module)
-        layers = {row.layer for row in weights.values()}
-        skipped = {n: "kept as asked" for p in self.keep for n in matching("keep", p, layers)}
+        asked = None
         if isinstance(self.amount, Mapping):
+            layers = {row.layer for row in weights_of(module).values()}
             asked = {n for p in self.amount for n in matching("amount", p, layers)}
-            skipped |= dict.fromkeys(layers - asked, "no share given")
         pattern = Pattern.parse(self.pattern)
         reads = self.reconstruct or self.criterion in ("wanda", "sparsegpt")
-        for row in weights.values():
-            reason = pattern.reason(*row.values.transpose(0, 1 - row.inputs).shape[:2])
+
+        def reason(row: Weight) -> str | None:
+            if asked is not None and row.layer not in asked:
+                return "no share given"
             if reads and not row.solvable:
-                reason = "what it multiplies is not read as a matrix"
-            if reason:
-                skipped.setdefault(row.layer, reason)
-        chosen = {name: row for name, row in weights.items() if row.layer not in skipped}
-        if not chosen:
-            why = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
-            raise StepError(f"no weight of this model can be made sparse ({why})")
-        return chosen, skipped
+                return row.unsolvable
+            return pattern.reason(*row.values.transpose(0, 1 - row.inputs).shape[:2])
+
+        return chosen_weights(module, self.keep, reason, "made sparse")
 
     def _scores(
         self, model: Model, weights: Mapping[str, Weight], data: Data | None
@@ -227,9 +222,7 @@ class Sparsify(Step):
         return {name: 1 - float(mask.double().mean()) for name, mask in masks.items()}
 
     def _samples(self, data: Data | None) -> Split:
-        if data is None:
-            raise DataError("weights are judged on calibration samples here: give data=")
-        return data.require("calibration").subset(self.samples)
+        return calibration(data, self.samples, "judging weights")
 
 
 def _chooser(
