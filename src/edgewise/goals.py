@@ -96,14 +96,14 @@ class Verdict:
 
     Attributes:
         limit: the budget.
-        value: what was measured.
         holds: of the value itself.
+        value: what was measured.
         sure: whether the whole 95 % interval is within; None where there is no interval.
     """
 
     limit: Limit
-    value: float | None
     holds: bool
+    value: float | None = None
     sure: bool | None = None
 
 
@@ -170,7 +170,7 @@ class Budget:
             if limit.figure == "drop" and figures.drop_ci95 is not None:
                 sure = figures.drop_ci95[1] <= limit.bound
             value = getattr(figures, limit.figure)
-            found.append(Verdict(limit, value, limit.excess(figures) == 0, sure))
+            found.append(Verdict(limit, limit.excess(figures) == 0, value, sure))
         return tuple(found)
 
     def excess(self, figures: Figures) -> float:

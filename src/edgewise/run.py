@@ -11,7 +11,10 @@ from .explaining import Explanation
 from .goals import Budget, Figures, Verdict
 from .record import Agreement, Curves, Measurement, decode
 
-__all__ = ["FILE", "Arm", "Classes", "LayerChange", "Proof", "Run", "Samples", "Trial", "read_run"]
+__all__ = [
+    "FILE", "Arm", "Classes", "LayerChange", "Proof", "Run", "Samples", "Standing", "Trial",
+    "read_run",
+]  # fmt: skip
 
 FILE = "run.json"  # in a run's folder
 
@@ -35,13 +38,20 @@ class Trial:
     number: int
     stage: str
     runtime: str
-    threads: int | None
+    threads: int | None = None
     steps: tuple[dict[str, Any], ...] = ()
     figures: Figures | None = None
     agreement: Agreement | None = None
     artifact: str | None = None
     seconds: float = 0.0
     reason: str = ""
+
+    def __post_init__(self):
+        for step in self.steps:
+            if len(step) != 1 or not all(isinstance(v, dict) for v in step.values()):
+                raise InputError(
+                    f"trial {self.number}: a step is one name with its fields, found {step!r:.80}"
+                )
 
     @property
     def name(self) -> str:
@@ -115,6 +125,13 @@ class Classes:
     labels: tuple[str, ...]
     before: tuple[tuple[int, ...], ...]
     after: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self):
+        for counts in (self.before, self.after):
+            if {len(counts), *map(len, counts)} - {len(self.labels)}:
+                raise InputError(
+                    f"the counts of {len(self.labels)} classes need as many rows and columns"
+                )
 
 
 @dataclass(frozen=True)
@@ -190,10 +207,44 @@ class Run:
     versions: dict[str, str] = field(default_factory=dict)
     format: int = 1
 
+    def __post_init__(self):
+        known = {trial.number for trial in self.trials}
+        named = {self.reference, self.best, *self.front, *self.runners_up}
+        named |= {arm.trial for arm in self.arms}
+        if missing := named - known - {None}:
+            raise InputError(f"the run names trial {min(missing)}, which it does not have")
+
+    def trial(self, number: int) -> Trial:
+        """The trial of that number."""
+        return next(trial for trial in self.trials if trial.number == number)
+
     @property
     def holds(self) -> bool:
         """Whether every budget holds."""
         return self.proof is not None and all(v.holds for v in self.proof.verdicts)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a search stands, to show while it goes on.
+
+    Attributes:
+        stage: of the search.
+        done, failed: trials that ended with figures, and without.
+        limits: the best so far against each budget; empty before the first trial has ended.
+        best: its name.
+        seconds: since this start; `limit` is what the user gave it, None for no limit.
+        doing: what each worker does now.
+    """
+
+    stage: str
+    done: int = 0
+    failed: int = 0
+    limits: tuple[Verdict, ...] = ()
+    best: str = ""
+    seconds: float = 0.0
+    limit: float | None = None
+    doing: tuple[str, ...] = ()
 
 
 def read_run(path: Path) -> Run:
