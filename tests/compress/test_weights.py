@@ -20,6 +20,7 @@ DYNAMIC = fake_quantize_dynamic._opoverload
 ERRORS = {
     "int8-weights": 0.01,
     "int4-weights": 0.15,
+    "int4-affine": 0.15,
     "int8-dynamic": 0.015,
     "int4-dynamic": 0.15,
     "float16": 0.001,
@@ -87,6 +88,33 @@ def test_blocks_are_what_the_definition_says():
     assert torch.allclose(small(torch.eye(64)), want, atol=1e-6)
 
 
+def test_affine_blocks_span_what_they_hold():
+    net = nn.Linear(64, 6)
+    with torch.no_grad():
+        net.weight.copy_(torch.rand(6, 64) - 0.2)
+    small = Quantize("int4-affine", group=16)(load_module(net, torch.zeros(1, 64)))
+    rows = net.weight.detach().reshape(6, 4, 16)
+    step = (rows.amax(2) - rows.amin(2).clamp(max=0)) / 15
+    have = small(torch.eye(64)).T - net.bias.detach()[:, None]
+    error = (have.reshape(rows.shape) - rows).abs().amax(2)
+    assert (error <= 0.501 * step).all()
+    assert (step < 0.7 * rows.abs().amax(2) / 7).all()  # a symmetric grid's
+
+
+@pytest.mark.parametrize("bits", [2, 5, 9, 12, 16])
+def test_weights_of_2_to_16_bits_alone(bits):
+    net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    model = load_module(net, torch.zeros(1, 8))
+    small = Quantize("int8-weights", weight_bits={"*": bits, "2": 8})(model)
+    fakes = [n for n in small.graph.graph.nodes if n.target is FAKE_QUANTIZE]
+    most = [2 ** (b - 1) - 1 for b in (bits, 8)]
+    assert [n.args[3:5] for n in fakes] == [(-m, m) for m in most]
+    weight = net[0].weight.detach()
+    scale = weight.abs().amax(1, keepdim=True) / most[0]
+    have = getattr_of(small, fakes[0].args[1])
+    assert torch.allclose(have[:, None], scale)
+
+
 def test_tied_weights_are_quantized_once():
     class Tied(nn.Module):
         def __init__(self):
@@ -128,7 +156,14 @@ def test_groups_that_do_not_divide_leave_the_layer_alone():
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"scheme": "int3"}, {"scheme": "int8", "group": 32}, {"scheme": "int4-weights", "group": 0}],
+    [
+        {"scheme": "int3"},
+        {"scheme": "int8", "group": 32},
+        {"scheme": "int4-weights", "group": 0},
+        {"scheme": "int8-weights", "weight_bits": 17},
+        {"scheme": "int8", "weight_bits": 9},
+        {"scheme": "int4-affine", "weight_bits": 4},
+    ],
 )
 def test_arguments_that_cannot_be_are_refused(arguments):
     with pytest.raises(InputError):
@@ -142,6 +177,7 @@ TARGET = Capabilities(
         Support("int8-dynamic", "slow", "2.6", ("linear",), dynamic="sample"),
         Support("int4-weights", "fast", "0.5", ("linear",), groups=(4, 8)),
         Support("int4-dynamic", "fast", "0.4", ("linear",), dynamic="token"),
+        Support("int4-affine", "none", "it has no such kernel"),
     ),
 )
 

@@ -97,6 +97,17 @@ def test_activations_of_16_bits_run_on_litert_with_a_warning(tmp_path):
     assert artifact.agreement.top1 == 1
 
 
+def test_weights_of_more_than_8_bits_are_numbers_of_float32_in_a_file(block, tmp_path):
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    with pytest.raises(StepError, match="onnxruntime has no kernel for weights of more than 8"):
+        Quantize("int8-weights", target=capabilities("onnxruntime"), weight_bits=12)(block)
+    artifact = lower(
+        Quantize("int8-weights", weight_bits=12)(block), "onnxruntime", tmp_path / "m.onnx"
+    )
+    assert artifact.precision == "float32"
+    assert artifact.agreement.mean_steps < 1e-4
+
+
 @pytest.mark.parametrize(
     ("runtime", "scheme"), [p for p in PAIRS if capabilities(p[0]).support(p[1]).speed == "none"]
 )

@@ -319,6 +319,13 @@ def test_narrow_weights_compute_what_the_program_says(bits, group, number):
     check(case, run(case))
 
 
+@pytest.mark.parametrize(("number", "group"), [(0, 16), (1, 32), (2, 32), (4, 32)])
+def test_zero_points_are_kept(number, group, tmp_path):
+    case = narrow(4, group, affine=True)[number]
+    check(case, run(case))
+    assert kernels(case, tmp_path)["MatMulNBits"] == (4 if number == 4 else 1)
+
+
 @pytest.mark.parametrize(
     ("bits", "group", "dynamic"),
     [(8, None, SAMPLE), (4, 32, GROUPS), (8, 32, GROUPS), (4, None, GROUPS)],

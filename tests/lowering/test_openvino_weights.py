@@ -35,6 +35,16 @@ def test_narrow_weights_compute_what_the_program_says(bits, group, number, tmp_p
     assert np.abs(have[0] - want).max() <= 1e-5 * max(1.0, np.abs(want).max())
 
 
+@pytest.mark.parametrize(("number", "group"), [(0, 16), (1, 32), (2, 8), (4, 32)])
+def test_zero_points_are_kept(number, group, tmp_path):
+    case = cases(4, group, affine=True)[number]
+    path = saved(case, tmp_path / "m.xml")
+    (want,) = reference.run(case.program, *case.inputs)
+    have = runner.open(path, 1).run(*case.inputs)
+    assert np.abs(have[0] - want).max() <= 1e-5 * max(1.0, np.abs(want).max())
+    assert 'element_type="u4"' in path.read_text()
+
+
 @pytest.mark.parametrize(("bits", "group"), [(8, None), (4, 32), (8, 32)])
 @pytest.mark.parametrize("number", range(5))
 def test_inputs_rounded_at_run_time_to_one_step(bits, group, number, tmp_path):

@@ -10,6 +10,7 @@ from edgewise.math.affine import (
     dequantize,
     fake_quantize,
     fixed_point_parameters,
+    min_max_parameters,
     power_of_two,
     quantize,
     symmetric_parameters,
@@ -38,6 +39,18 @@ def test_error_is_at_most_half_a_step_inside_the_range(values):
     scale, zero_point = affine_parameters(x.amin(), x.amax())
     error = (fake_quantize(x, scale, zero_point, -128, 127) - x).abs().max()
     assert error <= scale * 0.5001 + 1e-30
+
+
+@given(st.lists(reals, min_size=1, max_size=50), st.integers(2, 8))
+def test_min_max_loses_half_a_step_of_the_narrowest_grid_that_has_zero(values, bits):
+    x = torch.tensor(values, dtype=torch.float32)
+    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    scale, zero_point = min_max_parameters(x.amin(), x.amax(), low, high)
+    span = x.amax().clamp(min=0).double() - x.amin().clamp(max=0).double()
+    assert scale <= span / (2**bits - 1) * 1.000001 + 1e-30
+    assert low <= int(zero_point) <= high
+    error = (fake_quantize(x, scale, zero_point, low, high) - x).abs().max()
+    assert error <= scale * 0.501 + 1e-30
 
 
 def test_eight_bit_pixels_around_zero_do_not_fall_on_ties():

@@ -49,7 +49,7 @@ def quantize(
         str,
         Option(
             help="int8 (weights and activations), int8-dynamic, int4-dynamic (activations at run "
-            "time), int8-weights, int4-weights or float16 (weights alone)."
+            "time), int8-weights, int4-weights, int4-affine or float16 (weights alone)."
         ),
     ] = "int8",
     samples: Annotated[int, Option(metavar="N", help="The most samples to calibrate with.")] = 256,
@@ -64,7 +64,9 @@ def quantize(
     group: Annotated[
         int | None, Option(metavar="N", help="Inputs that share a scale of a 4-bit weight.")
     ] = None,
-    weight_bits: Annotated[int, Option(metavar="N", help="Of the weights of int8: 2 to 8.")] = 8,
+    weight_bits: Annotated[
+        int, Option(metavar="N", help="Of the weights of int8: 2 to 8; int8-weights: to 16.")
+    ] = 8,
     activation_bits: Annotated[
         int, Option(metavar="N", help="Of what the layers of int8 read: 2 to 8.")
     ] = 8,

@@ -25,7 +25,8 @@ from .weights import WeightPlan, apply_weights, plan_weights
 __all__ = ["Quantize", "QuantizePlan"]
 
 # Option -> the schemes that it belongs to.
-BITS = {"weight_bits": ("int8", "int8-pow2"), "activation_bits": ("int8",)}
+BITS = {"weight_bits": ("int8", "int8-pow2", "int8-weights"), "activation_bits": ("int8",)}
+WIDEST = {"int8-weights": 16}  # bits, of schemes that are not bound to a byte
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class Quantize(Step):
     Attributes:
         scheme: ``"int8"``, ``"int8-pow2"`` (scales are powers of two), ``"16x8"`` (activations of
             16 bits), ``"int8-dynamic"``, ``"int4-dynamic"``, ``"int8-weights"``,
-            ``"int4-weights"``, ``"float16"``, ``"bfloat16"``, ``"float8-e4m3"`` or
-            ``"float8-e5m2"``.
+            ``"int4-weights"``, ``"int4-affine"`` (with zero points), ``"float16"``,
+            ``"bfloat16"``, ``"float8-e4m3"`` or ``"float8-e5m2"``.
         samples: at most so many calibration samples are looked at.
         keep_float: layers to leave in float, as names or patterns (``"layer1.*"``).
         target: what the runtime can take (`edgewise.capabilities`): the plan is made for its fast
@@ -59,7 +60,8 @@ class Quantize(Step):
         group: inputs that share one scale of a 4-bit weight; None for what the target likes best.
         weight_bits: of the weights under ``"int8"``, 2 to 8: one number, or patterns of layers with
             a number each (``{"layer3.*": 4}``, the others 8). Runtimes store and run them as 8
-            bits; what shrinks is the file once it is compressed.
+            bits; what shrinks is the file once it is compressed. Under ``"int8-weights"``, 2 to
+            16; a file holds those of more than 8 as float32.
         ranges: what an activation's grid spans: ``"minmax"``, ``"moving-average"``,
             ``"percentile"``, ``"mse"``, ``"entropy"`` or ``"octav"``; ``"auto"`` tries all of them
             and takes for each value what changes the outputs of its readers least.
@@ -79,13 +81,12 @@ class Quantize(Step):
 
     def __post_init__(self):
         for option, takes in BITS.items():
+            widest = WIDEST.get(self.scheme, 8)
             for bits in _by_pattern(getattr(self, option)).values():
-                if not 2 <= bits <= 8:
-                    raise InputError(f"{option} must be 2 to 8, found {bits}")
+                if not 2 <= bits <= widest:
+                    raise InputError(f"{option} must be 2 to {widest}, found {bits}")
             if self.scheme not in takes and getattr(self, option) != 8:
-                raise InputError(
-                    f"{option} belongs to {' and '.join(takes)}, not to '{self.scheme}'"
-                )
+                raise InputError(f"{option} belongs to {', '.join(takes)}, not to '{self.scheme}'")
         grouped = scheme_of(self.scheme).grouped
         if self.group is not None and (self.group < 1 or not grouped):
             raise InputError(
@@ -105,6 +106,11 @@ class Quantize(Step):
         support = self.target.support(self.scheme)
         if support.speed == "none":
             raise StepError(f"{self.target.runtime} does not run '{self.scheme}': {support.reason}")
+        if support.speed == "float" and max(_by_pattern(self.weight_bits).values()) > 8:
+            raise StepError(
+                f"{self.target.runtime} has no kernel for weights of more than 8 bits: leave the "
+                "target out, and its file holds them as float32"
+            )
         if self.group is not None and support.groups and self.group not in support.groups:
             raise StepError(
                 f"{self.target.runtime} has no kernel for groups of {self.group}: choose one of "
@@ -125,7 +131,10 @@ class Quantize(Step):
         if scheme.activations != "static":
             module = fold(model.module())
             kept = self._keeps_float(module)
-            return plan_weights(module, model.signature, scheme, kept, self.group, self._support())
+            bits = self._bits(module, "weight_bits") if self.scheme in WIDEST else {}
+            return plan_weights(
+                module, model.signature, scheme, kept, self.group, self._support(), bits
+            )
         if data is None:
             raise DataError("quantization needs calibration samples: give data=")
         calibration = data.require("calibration")

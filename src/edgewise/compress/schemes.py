@@ -23,6 +23,7 @@ class Scheme:
         width: of activations in bits; those of 16 are symmetric.
         power_of_two: whether scales are powers of two: fixed-point numbers.
         number: what a weight of 16 or 8 bits is that stays a float.
+        affine: whether a narrow weight's grid has a zero point, not 0 in its middle.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Scheme:
     width: int = 8
     power_of_two: bool = False
     number: torch.dtype | None = None
+    affine: bool = False
 
 
 SCHEMES = {
@@ -44,6 +46,7 @@ SCHEMES = {
         Scheme("int4-dynamic", 4, "dynamic", grouped=True),
         Scheme("int8-weights", 8, "float"),
         Scheme("int4-weights", 4, "float", grouped=True),
+        Scheme("int4-affine", 4, "float", grouped=True, affine=True),
         Scheme("float16", 16, "float", number=torch.float16),
         Scheme("bfloat16", 16, "float", number=torch.bfloat16),
         Scheme("float8-e4m3", 8, "float", number=torch.float8_e4m3fn),

@@ -143,8 +143,7 @@ class AWQ(_Scaling):
     def _rounded(self, weight: Tensor) -> Tensor:
         inputs = None if self.group is None else 1
         row = LayerWeight("", "", 0, self.bits, self.group, inputs)
-        scale, zero_point, most, axis = quantized_weight(weight, row)
-        return fake_quantize(weight, scale, zero_point, -most, most, axis)
+        return fake_quantize(weight, *quantized_weight(weight, row))
 
 
 @dataclass

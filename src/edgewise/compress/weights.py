@@ -1,8 +1,8 @@
 """Weights in few bits without calibration: alone, or with inputs quantized at run time.
 
-* ``int8-weights``, ``int4-weights`` and the floats of 16 and 8 bits round weights; all arithmetic
-  stays float. A float of 8 bits has a scale for each output channel, a power of two, so that
-  bfloat16 holds the product exactly (`edgewise.math.narrow`).
+* ``int8-weights``, ``int4-weights``, ``int4-affine`` (with zero points) and the floats of 16 and 8
+  bits round weights; all arithmetic stays float. A float of 8 bits has a scale for each output
+  channel, a power of two, so that bfloat16 holds the product exactly (`edgewise.math.narrow`).
 * ``int8-dynamic`` and ``int4-dynamic`` also round the inputs of linears to int8, to a range that
   each token (or sample, or group) spans itself.
 
@@ -14,7 +14,7 @@ no runtime has kernels for that which are faster than float.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor, fx
 
 from ..graph.canonical import FAKE_QUANTIZE, layer, shapes
 from ..graph.fold import CONVOLUTIONS, constant, set_constant
-from ..math.affine import fake_quantize_dynamic, symmetric_parameters
+from ..math.affine import fake_quantize_dynamic, min_max_parameters, symmetric_parameters
 from ..math.narrow import narrow
 from ..record import Signature
 from ..step import Plan
@@ -58,8 +58,9 @@ class LayerWeight:
     Attributes:
         weight, reader: nodes.
         axis: of its output channels.
-        bits: 8 or 4, symmetric; of a float, 16 or 8.
+        bits: 2 to 16; of a float, 16 or 8.
         number: the dtype of a weight that stays a float.
+        affine: whether the grid has a zero point; else it is symmetric.
         group: inputs to a scale; None for one scale an output channel.
         inputs: of its axis (only with `group`).
         dynamic: for a quantized input: quant_min, quant_max, axis and group of
@@ -74,6 +75,7 @@ class LayerWeight:
     inputs: int | None = None
     dynamic: tuple[int, int, int, int | None] | None = None
     number: torch.dtype | None = None
+    affine: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def plan_weights(
     keeps_float: frozenset[str],
     group: int | None = None,
     support: Support | None = None,
+    bits_of: Mapping[str, int] | None = None,
 ) -> WeightPlan:
     """Decide for every layer with a weight.
 
@@ -100,7 +103,9 @@ def plan_weights(
         keeps_float: nodes that stay as they are.
         group: inputs to a scale; None for the runtime's favourite.
         support: what the runtime makes of the scheme, where one is given.
+        bits_of: nodes that get other bits than the scheme's.
     """
+    bits_of = bits_of or {}
     group = group or (support.groups[0] if support and support.groups else GROUP)
     shared = support.dynamic if support else "token"
     two, three = (shapes(module, signature, batch) for batch in (2, 3))
@@ -127,8 +132,9 @@ def plan_weights(
         bits = 8 if kind == "conv" and scheme.weights == 4 else scheme.weights
         rows.append(
             LayerWeight(
-                node.args[place].name, node.name, axis, bits,
+                node.args[place].name, node.name, axis, bits_of.get(node.name, bits),
                 group if grouped else None, inputs if grouped else None, dynamic, scheme.number,
+                scheme.affine and kind == "linear",
             )
         )  # fmt: skip
     return WeightPlan(scheme.name, tuple(rows), skipped)
@@ -188,16 +194,20 @@ def _reason(
     return None
 
 
-def quantized_weight(weight: Tensor, row: LayerWeight) -> tuple[Tensor, Tensor, int, int | None]:
-    """Scale, zero point, largest integer and axis for `fake_quantize`, from least and largest."""
-    most = 2 ** (row.bits - 1) - 1
+def quantized_weight(
+    weight: Tensor, row: LayerWeight
+) -> tuple[Tensor, Tensor, int, int, int | None]:
+    """What `fake_quantize` takes besides the weight, from the least and largest of a scale."""
     if row.group is None:
-        other = [i for i in range(weight.ndim) if i != row.axis]
-        scale, zero_point = symmetric_parameters(weight.abs().amax(other), most)
-        return scale, zero_point, most, row.axis
-    blocks = weight.abs().unflatten(row.inputs, (-1, row.group)).amax(row.inputs + 1)
-    scale, zero_point = symmetric_parameters(blocks, most)
-    return scale, zero_point, most, None
+        shared, axis = [i for i in range(weight.ndim) if i != row.axis], row.axis
+    else:
+        weight = weight.unflatten(row.inputs, (-1, row.group))
+        shared, axis = [row.inputs + 1], None
+    most = 2 ** (row.bits - 1) - 1
+    if row.affine:
+        ends = weight.amin(shared), weight.amax(shared)
+        return *min_max_parameters(*ends, -most - 1, most), -most - 1, most, axis
+    return *symmetric_parameters(weight.abs().amax(shared), most), -most, most, axis
 
 
 def apply_weights(module: fx.GraphModule, plan: WeightPlan) -> fx.GraphModule:
@@ -226,7 +236,7 @@ def apply_weights(module: fx.GraphModule, plan: WeightPlan) -> fx.GraphModule:
 
 
 def _narrowed(module: fx.GraphModule, node: fx.Node, row: LayerWeight) -> fx.Node:
-    scale, zero_point, most, axis = quantized_weight(constant(module, node).detach(), row)
+    scale, zero_point, *rest = quantized_weight(constant(module, node).detach(), row)
     names = list(_free_names(module, node.name))
     module.register_buffer(names[0], scale)
     module.register_buffer(names[1], zero_point)
@@ -234,7 +244,7 @@ def _narrowed(module: fx.GraphModule, node: fx.Node, row: LayerWeight) -> fx.Nod
         fake = module.graph.call_function(FAKE_QUANTIZE, name=f"{node.name}_fake_quantize")
     with module.graph.inserting_before(fake):
         grid = [module.graph.get_attr(name) for name in names]
-    fake.args = (node, *grid, -most, most, axis)
+    fake.args = (node, *grid, *rest)
     return fake
 
 

@@ -16,7 +16,7 @@ __all__ = ["LIMITS", "outputs_agree"]
 # arithmetic leave nothing to round; what is rounded at run time ties as integers do.
 LIMITS = {
     "float32": 0.05, "float16": 1.0, "int8": 3.0, "int8-weights": 0.05, "int4-weights": 0.05,
-    "int8-dynamic": 3.0, "int4-dynamic": 3.0, "16x8": 3.0,
+    "int4-affine": 0.05, "int8-dynamic": 3.0, "int4-dynamic": 3.0, "16x8": 3.0,
 }  # fmt: skip
 # Two outputs closer than this share of the range are a tie.
 TIE = 1e-5

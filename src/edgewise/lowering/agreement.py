@@ -33,9 +33,12 @@ def precision_of(module: fx.GraphModule) -> str:
         return "16x8" if any(n.args[4] > 127 for n in fakes) else "int8"
     if any(p.dtype == torch.float16 for p in module.parameters()):
         return "float16"
+    weights = [n for n in weights if n.args[4] <= 127]  # wider ones are lowered as float32
     if not weights:
         return "float32"
     bits = 4 if any(n.args[4] <= 7 for n in weights) else 8
+    if any(n.args[3:5] == (-8, 7) for n in weights):
+        return "int4-affine"
     dynamic = any(n.target is DYNAMIC for n in module.graph.nodes)
     return f"int{bits}-{'dynamic' if dynamic else 'weights'}"
 

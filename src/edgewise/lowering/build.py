@@ -304,7 +304,9 @@ def _resolve_quantization(
             stored[op.output.name] = stored[output.name] = output
         else:
             whole = tuple(as_float(t) for t in op.inputs)
-            if op.kind in WEIGHTED and inputs[0].quant is None and op.inputs[1].data is not None:
+            weight = op.inputs[1] if op.kind in WEIGHTED else None
+            wide = weight is None or (weight.quant is not None and weight.quant.dtype == "int16")
+            if not wide and inputs[0].quant is None and weight.data is not None:
                 whole = (whole[0], _narrowest(op.inputs[1]), *whole[2:])
             output = op.output
         add(Op(op.kind, whole, output, op.attrs, op.layer), fake)

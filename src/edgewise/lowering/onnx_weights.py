@@ -1,7 +1,8 @@
 """Linears with narrow weights in the operators for which ONNX Runtime has kernels.
 
-* Weights with a scale for every few inputs: ``com.microsoft.MatMulNBits``, whose kernels compute in
-  float (``accuracy_level`` 1) or round the inputs to int8 by the same groups (4).
+* Weights with a scale for every few inputs, and perhaps a zero point:
+  ``com.microsoft.MatMulNBits``, whose kernels compute in float (``accuracy_level`` 1) or round the
+  inputs to int8 by the same groups (4).
 * Inputs rounded at run time to one grid: DynamicQuantizeLinear and MatMulInteger, which are fused
   with the scaling behind them. One grid is all that DynamicQuantizeLinear knows.
 
@@ -70,20 +71,30 @@ def _n_bits(graph: Graph, weight: Tensor, x: str, bias: str | None, accuracy: in
     size, quant = _blocks(weight), weight.quant
     outputs, inputs = weight.shape
     bits = 4 if quant.dtype == "int4" else 8
-    data = (weight.data.astype(np.int16) + (1 << bits - 1)).astype(np.uint8)
-    data = data.reshape(outputs, inputs // size, size)
-    if bits == 4:
-        data = data[..., ::2] | data[..., 1::2] << 4
+    data = _unsigned(weight.data.reshape(outputs, inputs // size, size), bits)
     rows = quant.scale.reshape(-1, 1) if quant.scale.ndim < 2 else quant.scale
     scale = np.broadcast_to(rows, (outputs, inputs // size))
+    zero_points = None
+    if np.any(quant.zero_point):
+        points = _unsigned(quant.zero_point.reshape(outputs, -1), bits)
+        zero_points = graph.constant(f"{weight.name}.zero_point", points)
     return graph.node(
         "MatMulNBits", x,
         graph.constant(weight.name, data),
         graph.constant(f"{weight.name}.scale", scale.astype(np.float32)),
-        None, None, bias,
+        zero_points, None, bias,
         domain="com.microsoft", K=inputs, N=outputs, bits=bits, block_size=size,
         accuracy_level=accuracy,
     )  # fmt: skip
+
+
+def _unsigned(integers: np.ndarray, bits: int) -> np.ndarray:
+    """Around 8 or 128; those of 4 bits two in a byte along the last axis, the first one low."""
+    data = (integers.astype(np.int16) + (1 << bits - 1)).astype(np.uint8)
+    if bits == 8:
+        return data
+    data = np.pad(data, [(0, 0)] * (data.ndim - 1) + [(0, data.shape[-1] % 2)])
+    return data[..., ::2] | data[..., 1::2] << 4
 
 
 def _integers(graph: Graph, weight: Tensor, x: str, bias: str | None) -> str:

@@ -175,15 +175,20 @@ class _Writer:
         grouped = quant.scale.ndim == 2
         if grouped:
             data, along = data.reshape(*quant.scale.shape, -1), (*quant.scale.shape, 1)
-        if quant.dtype == "int4":
-            constant = self.ov.op.Constant(self.ov.Type.i4, self.ov.Shape(data.shape), data.ravel())
-        else:
-            constant = o.constant(data)
-        node = o.convert(constant, "f32")
-        if np.any(quant.zero_point):
-            node = o.subtract(node, quant.zero_point.astype(np.float32).reshape(along))
+        moved = bool(np.any(quant.zero_point))
+        node = o.convert(self._integers(data, quant, moved), "f32")
+        if moved:
+            zero_point = quant.zero_point.astype(np.int8).reshape(along)
+            node = o.subtract(node, o.convert(self._integers(zero_point, quant, moved), "f32"))
         node = o.multiply(node, quant.scale.astype(np.float32).reshape(along))
         return o.reshape(node, list(tensor.shape), False) if grouped else node
+
+    def _integers(self, data: np.ndarray, quant: Quant, moved: bool) -> Any:
+        """Stored integers; with a zero point those of 4 bits are unsigned, as the kernels want."""
+        if quant.dtype != "int4":
+            return self.o.constant(data)
+        kind, above = (self.ov.Type.u4, 8) if moved else (self.ov.Type.i4, 0)
+        return self.ov.op.Constant(kind, self.ov.Shape(data.shape), (data + above).ravel())
 
     def _name(self, node: Any, name: str) -> None:
         """Name a node, and those before it that have no name yet.

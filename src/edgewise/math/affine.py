@@ -22,6 +22,7 @@ __all__ = [
     "fake_quantize",
     "fake_quantize_dynamic",
     "fixed_point_parameters",
+    "min_max_parameters",
     "power_of_two",
     "quantize",
     "symmetric_parameters",
@@ -67,6 +68,19 @@ def affine_parameters(
     below, above = zero_point - quant_min, quant_max - zero_point
     reach = torch.maximum(-low / below.clamp(min=1), high / above.clamp(min=1))
     return torch.maximum(reach, span * (1 - 1e-6)).float(), zero_point.to(torch.int32)
+
+
+def min_max_parameters(
+    low: Tensor, high: Tensor, quant_min: int, quant_max: int
+) -> tuple[Tensor, Tensor]:
+    """As `affine_parameters`, but no wider than the range and zero together.
+
+    With few integers a step more costs much. Rounding the zero point then clips an end of the
+    range, by no more than half a step, which is what every other number may lose.
+    """
+    low, high = low.double().clamp(max=0.0), high.double().clamp(min=0.0)
+    scale = ((high - low) / (quant_max - quant_min)).clamp(min=SMALLEST_SCALE)
+    return scale.float(), torch.round(quant_min - low / scale).to(torch.int32)
 
 
 def symmetric_parameters(magnitude: Tensor, quant_max: int = 127) -> tuple[Tensor, Tensor]:
