@@ -11,7 +11,7 @@ from edgewise.goals import Budget, Figures
 from edgewise.record import Agreement, Curves, Damage, Latency, Measurement
 from edgewise.run import Arm, Classes, LayerChange, Proof, Run, Samples, Trial
 
-__all__ = ["LAYERS", "fit_like", "hostile", "unlabelled"]
+__all__ = ["BEST", "LAYERS", "fit_like", "hostile", "missed", "poor", "unlabelled"]
 
 MACHINE = {"cpu": "Cortex-A72", "cores": 4, "memory_bytes": 4_000_000_000, "flags": ["asimd"]}
 VERSIONS = {"edgewise": "0.1.0", "onnxruntime": "1.31.0", "torch": "2.13.0"}
@@ -236,3 +236,8 @@ def _explained(file: str, latency: float, scale: float) -> Explanation:
             ),
         ),
     )  # fmt: skip
+
+
+def poor() -> Run:
+    """Nothing was found."""
+    return fit_like(best=None, proof=None, front=(), runners_up=(), arms=(), curves=())

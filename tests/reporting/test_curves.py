@@ -26,7 +26,7 @@ def made(*curves: Curves) -> Report:
 
 
 def test_losses_are_of_the_metric_or_of_the_outputs():
-    labelled, unlabelled = panels(made(LABELLED, UNLABELLED))
+    labelled, unlabelled = panels((LABELLED, UNLABELLED))
     first, second = labelled.lines
     assert first.points == ((0, 0), (25, 0), (50, 37.5)) and first.text == "0.00 · 30.00"
     assert second.points == ((0, 0), (25, 0), (50, 100)) and second.text == "-1.00 · 80.00"
@@ -38,8 +38,8 @@ def test_losses_are_of_the_metric_or_of_the_outputs():
 
 def test_nothing_lost_is_a_flat_line():
     curves = Curves("l1", 4, (Damage("a", 0.5, 0.0, 0.0),))
-    assert panels(made(curves))[0].lines[0].points == ((0, 0), (50, 0))
-    assert panels(made(Curves("l1", 4))) == ()
+    assert panels((curves,))[0].lines[0].points == ((0, 0), (50, 0))
+    assert panels((Curves("l1", 4),)) == ()
 
 
 def test_names_are_escaped():

@@ -97,7 +97,10 @@ def explain(
 @command
 def report(
     run: Annotated[
-        Path, Argument(metavar="RUN", help="A folder with measurements.json, or such a file.")
+        Path,
+        Argument(
+            metavar="RUN", help="A folder with run.json or measurements.json, or such a file."
+        ),
     ],
     output: Annotated[
         Path | None,
@@ -111,9 +114,11 @@ def report(
     """
     from .. import report
     from ..reporting import terminal
+    from ..run import Run
 
     page = output or (run if run.is_dir() else run.parent) / "report.html"
     output_file(page, run)
     found = report(run, page, title=title)
     print(f"wrote {page}", file=sys.stderr)
-    return Answer(found, lambda: terminal.report(found))
+    view = terminal.run if isinstance(found, Run) else terminal.report
+    return Answer(found, lambda: view(found))

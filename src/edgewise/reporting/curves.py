@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..record import Curves, Damage
 from .figures import PROPORTIONS, percent_text
-from .report import Report
 
 __all__ = ["Line", "Panel", "loss", "loss_text", "panels"]
 
@@ -52,9 +52,9 @@ def loss_text(curves: Curves, row: Damage) -> str:
     return f"{100 * lost:.2f}" if curves.metric in PROPORTIONS else f"{lost:.2g}"
 
 
-def panels(report: Report) -> tuple[Panel, ...]:
+def panels(found: Sequence[Curves]) -> tuple[Panel, ...]:
     """One for each model that was asked."""
-    return tuple(_panel(curves) for curves in report.curves if curves.rows)
+    return tuple(_panel(curves) for curves in found if curves.rows)
 
 
 def _panel(curves: Curves) -> Panel:

@@ -10,6 +10,7 @@ __all__ = [
     "bytes_text",
     "count_text",
     "interval_text",
+    "lost_text",
     "machine_facts",
     "metric_text",
     "ms_text",
@@ -59,6 +60,11 @@ def points_text(metric: str, drop: float, ci95: Interval = None) -> str:
     return _signed(factor * drop, places) + interval_text(
         ci95, lambda v: _signed(factor * v, places - 1)
     )
+
+
+def lost_text(points: float, ci95: Interval = None) -> str:
+    """Points of 100 that are lost: ``0.28 (−0.1 to 0.7)``."""
+    return points_text(PROPORTIONS[0], points / 100, ci95 and (ci95[0] / 100, ci95[1] / 100))
 
 
 def ratio_text(ratio: float, ci95: Interval = None) -> str:

@@ -127,8 +127,8 @@ def read(path: Path) -> Report:
         return Report("Sensitivity", now(), (), curves=curves)
     if not file.is_file():
         raise InputError(
-            f"{file} does not exist: give a folder or a file that `edgewise measure -o`, "
-            "`edgewise sensitivity -o` or `edgewise demo` wrote"
+            f"{file} does not exist: give a folder or a file that `edgewise fit -o`, "
+            "`edgewise measure -o`, `edgewise sensitivity -o` or `edgewise demo` wrote"
         )
     found = decode(file.read_bytes(), Report, str(file))
     return replace(found, curves=curves) if curves else found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
@@ -17,6 +18,20 @@ from .curves import loss_text
 from .figures import PROPORTIONS, bytes_text, count_text, machine_facts, ms_text, percent_text
 from .findings import conditions, findings
 from .report import Report
+from .runs import (
+    Grid,
+    Judged,
+    changes,
+    ended,
+    evidence,
+    front,
+    headline,
+    not_run,
+    obstacles,
+    seconds_text,
+    verdicts,
+)
+from .runs import standing as against
 from .written import Written
 
 if TYPE_CHECKING:
@@ -25,10 +40,11 @@ if TYPE_CHECKING:
     from ..explaining import Explanation
     from ..explaining.findings import Finding
     from ..inspection import Inspection
+    from ..run import Run, Standing
 
 __all__ = [
     "agreement_text", "console", "deployment", "examination", "explanation", "inspection",
-    "report", "sensitivity", "written",
+    "report", "run", "sensitivity", "standing", "written",
 ]  # fmt: skip
 
 NAME = 48  # characters of an operator's name
@@ -81,7 +97,7 @@ def _facts(found: Mapping[str, str]) -> RenderableType:
     """Names and values."""
     rows = Table.grid(padding=(0, 2, 0, 0))
     for name, value in found.items():
-        rows.add_row(Text(name), _plain(value))
+        rows.add_row(_plain(name), _plain(value))
     return rows
 
 
@@ -180,6 +196,69 @@ def _figures(found: Report, *, intervals: bool) -> Table:
     return rows
 
 
+def run(found: Run, page: Path | None = None) -> RenderableType:
+    """The verdict on each budget, what was chosen, the front, and where the page lies."""
+    parts: list[RenderableType] = [_plain(headline(found))]
+    if rows := verdicts(found):
+        parts += [Text(), _verdicts(rows)]
+    if found.best is not None:
+        best = found.trial(found.best)
+        told = " · ".join(
+            f"{c.of} {c.what}" + (f" ({c.from_to})" if c.from_to else "") for c in changes(found)
+        )
+        parts += [Text(), _plain(f"chosen: trial {best.number}, {best.name}"), _plain(told)]
+        parts += [_plain(best.artifact)] if best.artifact else []
+        parts += [Text(), _front(found)]
+    sentences = (*obstacles(found), *evidence(found), *not_run(found), *found.notes)
+    parts += [Text(), *map(_plain, sentences)]
+    parts.append(_plain(ended(found)))
+    return Group(*parts, *([_plain(f"report: {page}")] if page else []))
+
+
+def _front(found: Run) -> RenderableType:
+    """As much of the front as fits: intervals go first, then what is told last."""
+    grid = front(found)
+    for columns, short in ((grid.columns, False), (grid.columns, True), (grid.columns[:-3], True)):
+        rows = _grid(Grid(columns, grid.rows), short)
+        if rows.__rich_measure__(console(), console().options).maximum <= console().width:
+            break
+    return rows
+
+
+def _grid(found: Grid, short: bool) -> Table:
+    rows = _table(*(c.title + ">" * c.number for c in found.columns))
+    for row in found.rows:
+        cells = (c.text(row) or ("–" if c.title else "") for c in found.columns)
+        rows.add_row(*(_plain(c.partition(" (")[0] if short else c) for c in cells))
+    return rows
+
+
+def _verdicts(rows: Sequence[Judged]) -> Table:
+    table = _table("budget", "", "found", "verdict")
+    for row in rows:
+        style = "green" if row.holds else "red"
+        verdict = Text.assemble(("✓ " if row.holds else "✗ ", style), _plain(row.verdict))
+        table.add_row(row.name, row.bound, row.found, verdict)
+    return table
+
+
+def standing(found: Standing) -> RenderableType:
+    """Where a search stands: its stage, the best so far against each budget, and the time."""
+    time = seconds_text(found.seconds)
+    if found.limit is not None:
+        time += f" of {seconds_text(found.limit)}"
+    failed = f", {found.failed} failed" if found.failed else ""
+    parts: list[RenderableType] = [
+        Text.assemble(_plain(found.stage), f"  {found.done} trials{failed}  {time}")
+    ]
+    if found.best:
+        parts.append(_plain(f"best so far: {found.best}"))
+    if found.limits:
+        parts.append(_verdicts(against(found.limits)))
+    parts += [_plain(f"· {what}") for what in found.doing]
+    return Group(*parts)
+
+
 def explanation(found: Explanation, most: int) -> RenderableType:
     """The `most` dearest operators, the rest in one line, and what to change."""
     dearest = sorted(found.operators, key=lambda o: -o.us)
@@ -270,9 +349,8 @@ def _table(*columns: str) -> Table:
     """Columns whose name ends in ``>`` hold numbers."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
-        table.add_column(
-            column.rstrip(">"), justify="right" if column.endswith(">") else "left", overflow="fold"
-        )
+        side = "right" if column.endswith(">") else "left"
+        table.add_column(_plain(column.removesuffix(">")), justify=side, overflow="fold")
     return table
 
 
