@@ -12,6 +12,7 @@ import edgewise as ew
 from edgewise.compress.cluster import VALUES, Cluster
 from edgewise.compress.quantize import Quantize
 from edgewise.compress.sparsify import Sparsify
+from edgewise.data import as_data
 from edgewise.edge.runners import RUNTIMES
 from edgewise.errors import DataError, InputError, StepError
 from edgewise.graph.canonical import FAKE_QUANTIZE, LOOKUP
@@ -40,9 +41,9 @@ def test_each_weight_has_few_values(name, values, tmp_path):
     assert small.clustered and not model.clustered
     lookups = [n for n in small.graph.graph.nodes if n.target is LOOKUP]
     assert lookups
-    for found in weights(small).values():
-        if values == "kmeans":
-            assert len(found.unique()) <= 16
+    for node in lookups if values == "kmeans" else ():
+        found = weights(small)[node.args[0].target.removesuffix(".codebook")]
+        assert len(found.unique()) <= 16
     again = ew.load(small.save(tmp_path / "c.pt2"))
     assert np.array_equal(again(x), small(x))
 
@@ -56,17 +57,35 @@ def test_a_codebook_for_each_channel_or_one_for_all(per, start):
     assert (len(found.unique()) > 4) == (per == "channel")
 
 
-@pytest.mark.parametrize("values", VALUES)
-@pytest.mark.parametrize("per", ["tensor", "channel"])
+@pytest.mark.parametrize(
+    ("values", "per"),
+    [*((v, "tensor") for v in VALUES), ("kmeans", "scaled"), ("kmeans", "channel")],
+)
 def test_looking_at_outputs_brings_them_closer(values, per):
     model, data, x = whole()
-    steps = [Cluster(4, values, per=per, reconstruct=r) for r in (False, True)]
-    steps = [
-        Cluster(s.bits if values == "nf4" else 3, values, per=per, reconstruct=s.reconstruct)
-        for s in steps
-    ]
+    bits = 4 if values == "nf4" else 3
+    # Where there are samples to look at, they are looked at.
+    steps = [Cluster(bits, values, per=per, reconstruct=r) for r in (False, None)]
     errors = [np.square(step(model, data)(x) - model(x)).mean() for step in steps]
     assert errors[1] < 0.8 * errors[0]
+
+
+def test_one_codebook_times_a_scale_for_each_channel():
+    model, data, _ = whole()
+    small = Cluster(3, per="scaled")(Sparsify(0.5)(model), data)
+    named = dict(small.graph.named_parameters())
+    assert named["conv2.weight.codebook"].shape == (8,)
+    scale = named["conv2.weight.scale"].detach()
+    assert scale.shape == (16, 1, 1, 1)
+    found = weights(small)["conv2.weight"] / scale
+    assert len((found * 1e4).round().unique()) <= 8
+
+
+def test_what_is_depthwise_keeps_its_values():
+    model, data, _ = whole("inverted")
+    plan = Cluster(4).plan(model, as_data(data, signature=model.signature))
+    assert "too few" in plan.skipped["depthwise"]
+    assert len(plan.weights) == 6
 
 
 @pytest.mark.parametrize("reconstruct", [False, True])

@@ -84,7 +84,10 @@ def cluster(
         str, Option(help="kmeans finds them; nf4 and log (powers of two) are fixed, with scales.")
     ] = "kmeans",
     start: Annotated[str, Option(help="Of k-means: linear, density or random.")] = "linear",
-    per: Annotated[str, Option(help="A codebook for each tensor or each channel.")] = "tensor",
+    per: Annotated[
+        str,
+        Option(help="A codebook for each tensor, scaled for each channel, or for each channel."),
+    ] = "tensor",
     block: Annotated[int, Option(metavar="N", help="Inputs to a scale of fixed values.")] = 64,
     keep: Annotated[
         list[str] | None,
@@ -92,8 +95,12 @@ def cluster(
     ] = None,
     samples: Annotated[int, Option(metavar="N", help="The most samples to look at.")] = 256,
     reconstruct: Annotated[
-        bool, Option("--reconstruct", help="Choose values by what layers give on the data.")
-    ] = False,
+        bool | None,
+        Option(
+            "--reconstruct/--plain",
+            help="Choose values by what layers give on the data; default: where there are any.",
+        ),
+    ] = None,
 ) -> Answer:
     """Let weights share a few values.
 

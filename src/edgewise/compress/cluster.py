@@ -10,22 +10,25 @@ import torch
 from torch import Tensor, fx
 
 from ..data import Data
-from ..errors import DataError, InputError, StepError
+from ..errors import InputError, StepError
 from ..graph.codebooks import share_values
 from ..graph.fold import fold
+from ..graph.patches import groups_of
 from ..math.codebook import NF4, STARTS, kmeans, nearest, powers_of_two
-from ..math.gptq import sweep
+from ..math.codebook_fit import settle, values_of
 from ..math.sparse_solve import least_squares
 from ..model import Model
 from ..step import Plan, Step
-from .names import matching
 from .reconstruct import Chooser, reconstruct
-from .saliency import Weight, weights_of
+from .saliency import Weight, chosen_weights
+from .scores import calibration, tensors
 
 __all__ = ["Cluster", "ClusterPlan", "ClusteredWeight"]
 
 VALUES = ("kmeans", "nf4", "log")
+PER = ("tensor", "scaled", "channel")
 BATCH = 32
+ROUNDS = 3  # in which values and choices are made better in turns
 
 
 @dataclass(frozen=True)
@@ -80,12 +83,13 @@ class Cluster(Step):
         values: ``"kmeans"`` finds them; ``"nf4"`` and ``"log"`` (powers of two) are fixed and times
             a scale for each block.
         start: of k-means: ``"linear"``, ``"density"`` or ``"random"``.
-        per: a codebook for each ``"tensor"`` or each output ``"channel"``.
+        per: a codebook for each ``"tensor"``, for each tensor times a scale for each output channel
+            (``"scaled"``), or for each output ``"channel"``.
         block: inputs that share a scale of the fixed values, where it divides them.
         keep: layers to leave alone, as names or patterns.
         samples: at most so many calibration samples are looked at.
         reconstruct: choose the values so that the layers' outputs on calibration samples change
-            least.
+            least; None for where there are any.
     """
 
     bits: int = 4
@@ -95,10 +99,10 @@ class Cluster(Step):
     block: int = 64
     keep: tuple[str, ...] = ()
     samples: int = 256
-    reconstruct: bool = False
+    reconstruct: bool | None = None
 
     def __post_init__(self):
-        for name, known in (("values", VALUES), ("start", STARTS), ("per", ("tensor", "channel"))):
+        for name, known in (("values", VALUES), ("start", STARTS), ("per", PER)):
             if getattr(self, name) not in known:
                 raise InputError(
                     f"unknown {name} '{getattr(self, name)}': choose one of {', '.join(known)}"
@@ -122,25 +126,17 @@ class Cluster(Step):
 
     def plan(self, model: Model, data: Data | None) -> ClusterPlan:
         module, whole = fold(model.module()), fold(model.module())
-        weights = weights_of(module)
-        layers = {row.layer for row in weights.values()}
-        skipped = {n: "kept as asked" for p in self.keep for n in matching("keep", p, layers)}
-        weights = {name: row for name, row in weights.items() if row.layer not in skipped}
-        if not weights:
-            raise StepError(
-                "no weight of this model can be clustered: it has none, or all are kept"
-            )
+        weights, skipped = chosen_weights(module, self.keep, self._reason, "clustered")
         found: dict[str, ClusteredWeight] = {}
-        if self.reconstruct:
-            if data is None:
-                raise DataError("outputs are looked at on calibration samples: give data=")
-            split = data.require("calibration").subset(self.samples)
-            batches = [tuple(map(torch.from_numpy, x)) for x, _ in split.batches(BATCH)]
+        looks = self.reconstruct
+        if looks is None:
+            looks = data is not None and data.calibration is not None
+        if looks:
+            batches = tensors(calibration(data, self.samples, "looking at outputs"), BATCH)
             reconstruct(module, whole, batches, choose=self._chooser(weights, found))
         for name, row in weights.items():
             if name not in found:
-                values, indices, scale = self._values(row.values, None)
-                found[name] = _row(name, values, indices, scale)
+                found[name] = _row(name, *self._values(row.values, None))
         old = dict(whole.named_parameters())
         constants = {
             name: value.detach().numpy() for name, value in module.named_parameters()
@@ -161,16 +157,30 @@ class Cluster(Step):
             share_values(module, nodes[row.weight], *parts)
         return Model(module, model.signature)
 
+    def _reason(self, row: Weight) -> str | None:
+        """Why a weight keeps the values that it has."""
+        few = row.values[0].numel()
+        grouped = row.solvable and groups_of(row.readers[0]) > 1
+        if self.values == "kmeans" and grouped and few <= 2**self.bits:
+            return f"its channels have {few} weights each, too few to make up for one another"
+        return None
+
     def _values(
         self, weight: Tensor, importance: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Codebook, indices and scales for a weight; importance is of each of its numbers."""
         if self.values == "kmeans":
-            by = (len(weight) if self.per == "channel" else 1, -1)
-            counts = None if importance is None else importance.reshape(by)
-            codebook, at = kmeans(weight.reshape(by), 2**self.bits, self.start, counts)
+            scale, rows = None, weight.reshape(len(weight) if self.per == "channel" else 1, -1)
+            counts = None if importance is None else importance.reshape(rows.shape)
+            if self.per == "scaled":
+                scale = weight.flatten(1).square().mean(1).sqrt().clamp(min=1e-30)
+                scale = scale.view(-1, *[1] * (weight.ndim - 1))
+                rows = (weight / scale).view(1, -1)
+                counts = scale.square() * (1 if counts is None else counts.view_as(weight))
+                counts = counts.expand_as(weight).reshape(1, -1)
+            codebook, at = kmeans(rows, 2**self.bits, self.start, counts)
             codebook = codebook if self.per == "channel" else codebook[0]
-            return codebook, at.view(weight.shape), None
+            return codebook, at.view(weight.shape), scale
         codebook = torch.tensor(NF4 if self.values == "nf4" else powers_of_two(self.bits))
         inputs = weight.shape[1]
         blocks = inputs // self.block if inputs % self.block == 0 else 1
@@ -195,25 +205,17 @@ class Cluster(Step):
             codebook, _, scale = self._values(
                 best.reshape(weight.shape).float(), counts.reshape(weight.shape)
             )
-            rows = (codebook if codebook.ndim == 2 else codebook[None]).double()
-            rows = rows.expand(len(weight), -1)
             unit = torch.ones_like(best)
             if scale is not None:
                 blocks = scale.repeat_interleave(weight.shape[1] // scale.shape[1], 1)
                 unit = blocks.double().expand(weight.shape).reshape(best.shape)
-            at = torch.empty_like(best, dtype=torch.int64)
-
-            def settle(k: int, w: Tensor, pivots: Tensor) -> Tensor:
-                parts = (w[..., k : k + 1] / unit[..., k : k + 1]).masked_fill(
-                    zero[..., k : k + 1], 0
-                )
-                place = nearest(parts.reshape(-1, 1), rows)
-                at[..., k : k + 1] = place.view(parts.shape)
-                return rows.gather(1, place).view(parts.shape) * unit[..., k : k + 1]
-
-            settled = sweep(best, hessian, settle)
+            rows = codebook if codebook.ndim == 2 else codebook[None]
+            rows, at = settle(
+                best, hessian, rows, unit, zero, ROUNDS, fixed=self.values != "kmeans"
+            )
+            codebook = rows.float() if codebook.ndim == 2 else rows[0].float()
             found[name] = _row(name, codebook, at.view(weight.shape), scale)
-            return settled
+            return values_of(rows.float(), at, unit)
 
         return choose
 
