@@ -43,6 +43,7 @@ def fit_like(**changes) -> Run:
         _classes(),
         (_explained("given.onnx", 2.3, 1.0), _explained("best.onnx", 0.69, 0.3)),
     )
+    trials = _trials()
     run = Run(
         model="ResNet-20 of 269,722 parameters, from net.pt2",
         created="2026-11-22T21:40:00+00:00",
@@ -52,11 +53,11 @@ def fit_like(**changes) -> Run:
         samples=Samples(512, 40_000, 2000, 10_000, True),
         metric="accuracy",
         device="local",
-        trials=_trials(),
+        trials=trials,
         reference=0,
         best=BEST,
-        front=(4, 9, 12, BEST, 20),
-        runners_up=(12, 9),
+        front=_front(trials),
+        runners_up=(14, 16),
         proof=proof,
         arms=(
             Arm("without prune", 21),
@@ -170,7 +171,7 @@ def _trials() -> tuple[Trial, ...]:
             Trial(
                 i, "recovery", ("onnxruntime", "litert")[i % 5 == 3], 2, steps,
                 _figures(ratio, 0.24 - 0.14 * amount, loss), Agreement(0.999, 1, 0.01, 0.1, 64,
-                "data"), f"trials/{i}.onnx" if i in (9, 12, BEST) else None, 61.5 + i,
+                "data"), f"trials/{i}.onnx" if i in (14, 16, BEST) else None, 61.5 + i,
             )
         )  # fmt: skip
     arms = ((QUANTIZE,), 0.41, 0.26, 0.1), ((PRUNE, QUANTIZE), 0.3, 0.15, 4.2)
@@ -179,6 +180,22 @@ def _trials() -> tuple[Trial, ...]:
         found.append(Trial(21 + i, "ablation", "onnxruntime", 2, steps, _figures(*rest)))
     found.append(Trial(25, "recovery", "litert", 2, (PRUNE,), reason="stopped with the search"))
     return tuple(found)
+
+
+def _front(trials: tuple[Trial, ...]) -> tuple[int, ...]:
+    costs = {
+        t.number: (t.figures.drop, t.figures.ratio, t.figures.size_bytes)
+        for t in trials
+        if t.figures and t.stage != "ablation"
+    }
+    return tuple(
+        number
+        for number, cost in costs.items()
+        if not any(
+            other != cost and all(a <= b for a, b in zip(other, cost, strict=True))
+            for other in costs.values()
+        )
+    )
 
 
 def _figures(ratio: float, size: float, drop: float) -> Figures:

@@ -41,7 +41,7 @@ def printed(view) -> str:
 
 def test_verdicts_say_what_holds_and_by_how_much():
     drop, latency, size = verdicts(fit_like())
-    assert (drop.found, drop.holds) == ("0.37 (0.1 to 0.7)", True)
+    assert (drop.found, drop.holds) == ("0.37 (0.09 to 0.65)", True)
     assert drop.verdict == "holds; its 95 % interval reaches 0.65"
     assert latency.bound == "at most 1.00 ms at p50" and latency.found == "702 µs"
     assert size.share == pytest.approx(161_204 / 200_000) and size.verdict == "holds"
@@ -56,7 +56,8 @@ def test_what_stands_in_the_way_is_named():
     assert headline(fit_like(budget=Budget(max_drop=1.0))) == "The budget holds."
     assert headline(missed()).startswith("max-drop and max-latency stand in the way")
     assert verdicts(missed())[1].verdict == "missed by 202 µs (40 %)"
-    near, none = obstacles(missed())
+    nearest, near, none = obstacles(missed())
+    assert nearest.startswith(f"The nearest is trial {BEST}")
     assert "holds max-drop and misses max-latency by" in near
     assert none == "No trial holds max-latency (at most 500 µs at p50)."
     assert obstacles(fit_like()) == ()
@@ -65,7 +66,7 @@ def test_what_stands_in_the_way_is_named():
     assert "nothing is proven" in headline(fit_like(proof=None))
     # The samples that prove may say otherwise than those that chose.
     run = fit_like(budget=Budget(max_drop=0.35))
-    assert "held every budget on the samples that chose" in obstacles(run)[0]
+    assert "held every budget on the samples that chose" in obstacles(run)[1]
 
 
 def test_what_was_won_is_of_the_samples_that_prove():

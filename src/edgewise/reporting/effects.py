@@ -95,7 +95,7 @@ def layers(run: Run) -> Grid:
         Column("bits", lambda r: str(r.change.bits), "of its weight in the file"),
         Column(
             "zeros",
-            lambda r: f"{r.change.sparsity:.0%}" if r.change.sparsity else None,
+            lambda r: f"{100 * r.change.sparsity:.0f} %" if r.change.sparsity else None,
             "share of its weight",
         ),
         Column("sensitivity", lambda r: r.sensitivity, _asked(run.curves)),
@@ -135,7 +135,7 @@ def _asked(curves: Sequence[Curves]) -> str:
     if not curves or not curves[0].rows:
         return ""
     most = max(row.amount for row in curves[0].rows)
-    return f"what is lost where {most:.0%} of its group alone are cut, untrained"
+    return f"what is lost where {100 * most:.0f} % of its group alone are cut, untrained"
 
 
 def recalls(classes: Classes) -> tuple[Recall, ...]:

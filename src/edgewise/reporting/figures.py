@@ -63,8 +63,8 @@ def points_text(metric: str, drop: float, ci95: Interval = None) -> str:
 
 
 def lost_text(points: float, ci95: Interval = None) -> str:
-    """Points of 100 that are lost: ``0.28 (−0.1 to 0.7)``."""
-    return points_text(PROPORTIONS[0], points / 100, ci95 and (ci95[0] / 100, ci95[1] / 100))
+    """Points of 100 that are lost: ``0.28 (−0.12 to 0.68)``."""
+    return _signed(points, 2) + interval_text(ci95, lambda v: _signed(v, 2))
 
 
 def ratio_text(ratio: float, ci95: Interval = None) -> str:

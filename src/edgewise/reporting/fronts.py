@@ -19,8 +19,9 @@ __all__ = ["Front", "Point", "Tick", "fronts", "runtimes"]
 
 MARGIN = 0.06  # of a plot, around its points
 STEPS = (1, 2, 5)  # ticks of bytes and milliseconds, times powers of ten
-LEAST = 1.0  # points of loss that a plot shows at least
-WORTH = 4  # times the bound: what loses more is drawn at the edge
+MORE = 1.2  # times the most that is told: what lies beyond is drawn apart from it
+LEAST = 1.0  # points of loss that are of interest where no budget says so
+WORTH = 4  # times as much is shown, where it is on the front; what loses more is at the edge
 
 
 @dataclass(frozen=True)
@@ -197,14 +198,14 @@ def _most_lost(run: Run) -> float | None:
 
 def _losses(run: Run, all_lost: list[float], bound: float | None) -> tuple[float, float]:
     """What the plot shows: a net that has lost everything must not press all others together."""
+    front = [run.trial(n).figures for n in (*run.front, *run.runners_up)]
     best = run.trial(run.best).figures if run.best is not None else None
-    worth = max(
-        LEAST,
-        WORTH * (bound or 0),
-        1.5 * (best.drop or 0) if best else 0,
-        sorted(all_lost)[len(all_lost) // 2],
-    )
-    return min(0.0, min(all_lost)), min(worth, max(max(all_lost), LEAST))
+    told = [f.drop for f in front if f is not None and f.drop is not None]
+    worth = WORTH * (bound or LEAST)
+    shown = [1.5 * (bound or LEAST), *(lost for lost in told if lost <= worth)]
+    if best is not None and best.drop is not None:
+        shown.append(best.drop)
+    return min(0.0, min(all_lost)), MORE * max(shown)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["fragment", "page"]
 
 FOLDER = Path(__file__).parent
-MOST = 12  # operators, classes or confusions that are shown
+MOST, MOST_CONFUSIONS = 12, 8  # operators and classes, and pairs of these, that are shown
 
 
 def page(record: Report | Run) -> str:
@@ -52,7 +53,9 @@ def fragment(run: Run) -> str:
     return _templates().get_template("fragment.html").render(_run(run))
 
 
+@cache
 def _templates() -> Environment:
+    """Compiled once: a page takes milliseconds, its template ten times as long."""
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
     except ImportError:
@@ -97,7 +100,7 @@ def _run(run: Run) -> dict[str, Any]:
     recalls = effects.recalls(classes) if classes else ()
     low = min((min(row.before, row.after) for row in recalls[:MOST]), default=0.0)
     shown = {
-        "accuracy": ("Accuracy", runs.evidence(run)),
+        "accuracy": ("Accuracy", True),
         "choices": ("What else there was", best),
         "steps": ("Each step", runs.ablation(run).rows),
         "layers": ("Layers", effects.layers(run).rows),
@@ -136,7 +139,7 @@ def _run(run: Run) -> dict[str, Any]:
         "more_recalls": max(0, len(recalls) - MOST),
         "recall_low": low,
         "recall_at": lambda share: round(100 * (share - low) / ((1 - low) or 1), 2),
-        "confusions": effects.confusions(classes)[:MOST] if classes else (),
+        "confusions": effects.confusions(classes)[:MOST_CONFUSIONS] if classes else (),
         "matrices": effects.matrices(classes) if classes else (),
         "labels": classes.labels if classes else (),
         "explained": [

@@ -17,6 +17,7 @@ from .figures import (
     lost_text,
     metric_text,
     ms_text,
+    percent_text,
     ratio_text,
 )
 
@@ -26,6 +27,7 @@ __all__ = [
     "trials", "value_text", "verdicts",
 ]  # fmt: skip
 
+UNTOLD = {"memory", "MACs"}  # of the front; of every trial they are
 LONGEST = 1.5  # of a bound: where the bar of a verdict ends
 
 
@@ -77,13 +79,12 @@ class Grid:
 
 # How each figure is written.
 TEXTS: dict[str, Callable[[Any], str]] = {
-    "drop": lost_text,
+    "drop": lambda points: f"{lost_text(points)} points",
     "latency_ms": ms_text,
     "size_bytes": bytes_text,
     "download_bytes": bytes_text,
     "memory_bytes": bytes_text,
     "macs": count_text,
-    "energy_mj": lambda mj: f"{mj:.3g} mJ",
 }
 
 
@@ -174,6 +175,8 @@ def obstacles(run: Run) -> tuple[str, ...]:
 
 def _obstacles(run: Run) -> Iterator[str]:
     limits = {limit.name: limit for limit in run.budget.limits}
+    if run.best is not None and not all(row.holds for row in verdicts(run)):
+        yield f"The nearest is trial {run.best} ({run.trial(run.best).name}); its figures follow."
     ran = [t for t in run.trials if t.figures is not None]
     for row in verdicts(run):
         if row.holds:
@@ -297,7 +300,8 @@ def front(run: Run) -> Grid:
     """The given model, the front, the chosen and the runners-up, the fastest first."""
     numbers = dict.fromkeys((run.reference, *run.front, run.best, *run.runners_up))
     rows = [run.trial(n) for n in numbers if n is not None]
-    return Grid.of(_columns(run), sorted(rows, key=_speed))
+    columns = [c for c in _columns(run, intervals=False) if c.title not in UNTOLD]
+    return Grid.of(columns, sorted(rows, key=_speed))
 
 
 def _speed(trial: Trial) -> float:
@@ -312,7 +316,7 @@ def trials(run: Run) -> Grid:
         Column("threads", lambda t: None if t.threads is None else str(t.threads)),
         Column(
             "agreement",
-            lambda t: None if t.agreement is None else f"{t.agreement.top1:.2%}",
+            lambda t: None if t.agreement is None else percent_text(t.agreement.top1),
             "share of samples on which the file and the model that it came from put the same "
             "output first",
         ),
@@ -322,7 +326,7 @@ def trials(run: Run) -> Grid:
     return Grid.of((*_columns(run), *extra), run.trials)
 
 
-def _columns(run: Run) -> tuple[Column, ...]:
+def _columns(run: Run, *, intervals: bool = True) -> tuple[Column, ...]:
     def of(name: str, text: Callable[[Any], str]) -> Callable[[Trial], str | None]:
         def cell(trial: Trial) -> str | None:
             value = getattr(trial.figures, name, None)
@@ -335,7 +339,9 @@ def _columns(run: Run) -> tuple[Column, ...]:
 
     def ratio(trial: Trial) -> str | None:
         f = trial.figures
-        return None if f is None or f.ratio is None else ratio_text(f.ratio, f.ratio_ci95)
+        if f is None or f.ratio is None:
+            return None
+        return ratio_text(f.ratio, f.ratio_ci95 if intervals else None)
 
     def drop(trial: Trial) -> str | None:
         f = trial.figures
@@ -357,11 +363,10 @@ def _columns(run: Run) -> tuple[Column, ...]:
         Column(lost, drop, "of 100, on the samples that choose, with the paired 95 % interval"),
         Column("latency", of("latency_ms", ms_text), f"{run.budget.percentile} of one inference"),
         Column("ratio", ratio, "latency as a multiple of the given model's, measured in turns"),
-        Column("size", of("size_bytes", bytes_text), "of the artifact's files"),
+        Column("size", of("size_bytes", bytes_text)),
         Column("download", of("download_bytes", bytes_text), "of the same files in a bundle"),
         Column("memory", of("memory_bytes", bytes_text)),
         Column("MACs", of("macs", count_text)),
-        Column("energy", of("energy_mj", TEXTS["energy_mj"])),
         Column("misses", misses, "budgets that it does not hold", number=False),
     )
 
