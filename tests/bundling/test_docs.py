@@ -29,6 +29,10 @@ def test_the_page_runs(tmp_path, monkeypatch, capfd):
     private, public = write_keys(tmp_path)
     private.rename("private.pem")
     public.rename("public.pem")
+    from ..edge.bundle.authority import MIDDLE, ROOT, SIGNER, signing_file
+
+    signing_file(tmp_path / "certified.pem", SIGNER, MIDDLE)
+    (tmp_path / "roots.pem").write_bytes(ROOT.pem)
     ran = 0
     for language, block in re.findall(r"```(\w+)\n(.*?)```", PAGE.read_text(), re.DOTALL):
         if language == "python":
@@ -42,5 +46,5 @@ def test_the_page_runs(tmp_path, monkeypatch, capfd):
                     main(arguments)
                 assert not end.value.code, f"{line}\n{capfd.readouterr().err}"
                 ran += 1
-    assert ran == 5
+    assert ran == 7
     assert Path("new/model.tflite").read_bytes() == Path("new.tflite").read_bytes()

@@ -32,7 +32,8 @@ class TrustOptions:
     """How a bundle is opened."""
 
     key: Annotated[
-        Path | None, Option(metavar="PUBLIC.pem", help="Public key of who signed it.")
+        Path | None,
+        Option(metavar="PUBLIC.pem", help="Public key of who signed it, or trusted certificates."),
     ] = None
     allow_unsigned: Annotated[
         bool,
@@ -62,7 +63,7 @@ def bundle(
     ],
     key: Annotated[
         Path | None,
-        Option(metavar="PRIVATE.pem", help="Elliptic key that signs; without, it is unsigned."),
+        Option(metavar="PRIVATE.pem", help="Elliptic key that signs, perhaps with certificates."),
     ] = None,
     name: Annotated[str | None, Option(help="Of the model. Default: the file's.")] = None,
     version: Annotated[

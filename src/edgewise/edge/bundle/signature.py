@@ -1,8 +1,8 @@
 """Signatures in the form of OpenSSF model-signing, made and checked by `cryptography` alone.
 
 What is signed is an in-toto statement that lists every member with its sha256, in a DSSE envelope,
-in a Sigstore bundle of JSON, by an elliptic key (P-256, P-384 or P-521). model-signing itself
-accepts what is made here, and what it makes is accepted here.
+in a Sigstore bundle of JSON, by an elliptic key (P-256, P-384 or P-521) or by the certificates of
+one. model-signing itself accepts what is made here, and what it makes is accepted here.
 
 A signature is only taken in its one canonical spelling, so that no byte of it can change.
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import importlib.util
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ...errors import InputError, MissingExtra, ModelError
+from ...errors import EdgewiseError, InputError, MissingExtra, ModelError
+from .certificates import BEGIN, chain_for, signer_of
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -44,8 +46,17 @@ class PublicKey(msgspec.Struct, forbid_unknown_fields=True):
     hint: str
 
 
+class Certificate(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    raw_bytes: str
+
+
+class Chain(msgspec.Struct, forbid_unknown_fields=True):
+    certificates: tuple[Certificate, ...]
+
+
 class Material(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
-    public_key: PublicKey
+    public_key: PublicKey | msgspec.UnsetType = msgspec.UNSET
+    x509_certificate_chain: Chain | msgspec.UnsetType = msgspec.UNSET
     tlog_entries: tuple[()] = ()
 
 
@@ -96,13 +107,15 @@ def sign(digests: Mapping[str, str], name: str, private_key: str | os.PathLike[s
 
     Args:
         name: of what is signed; it is informative only.
-        private_key: a PEM file with an elliptic key, not encrypted.
+        private_key: a PEM file with an elliptic key, not encrypted; certificates that follow in it
+            go along with the signature, the first of this key, each by the next.
 
     Raises:
         InputError: no such key, or one of another kind.
         MissingExtra: `cryptography` is not installed.
     """
-    key = _load(private_key, private=True)
+    text, where = _read(private_key)
+    key = _load(text, where, private=True)
     from cryptography.hazmat.primitives.asymmetric import ec
 
     resources = [Resource("sha256", digests[member], member) for member in sorted(digests)]
@@ -123,31 +136,37 @@ def sign(digests: Mapping[str, str], name: str, private_key: str | os.PathLike[s
     payload = msgspec.json.encode(statement)
     algorithm = ec.ECDSA(_hash(key), deterministic_signing=True)
     signature = Signature(_to_text(key.sign(_pae(payload), algorithm)))
-    hint = _hint(key.public_key())
+    if BEGIN in text:
+        chain = tuple(Certificate(_to_text(der)) for der in chain_for(key, text))
+        material = Material(x509_certificate_chain=Chain(chain))
+    else:
+        material = Material(PublicKey(_hint(key.public_key())))
     return msgspec.json.encode(
         SigstoreBundle(
             BUNDLE_TYPE,
-            Material(PublicKey(hint)),
+            material,
             Envelope(_to_text(payload), PAYLOAD_TYPE, (signature,)),
         )
     )
 
 
 def verify(
-    signature: bytes, digests: Mapping[str, str], public_key: str | os.PathLike[str] | bytes
+    signature: bytes, digests: Mapping[str, str], trusted: str | os.PathLike[str] | bytes
 ) -> None:
-    """Check that a signature is by this key and lists exactly these members.
+    """Check that a signature is by who is trusted and lists exactly these members.
 
     Args:
         digests: each member's sha256 in hexadecimal, the signature itself left out.
-        public_key: a PEM file, or its content.
+        trusted: a PEM file, or its content: the signer's public key, or certificates to one of
+            which the signer's must lead.
 
     Raises:
         ModelError: it does not; the sentence says in what.
         InputError: no such key, or one of another kind.
         MissingExtra: `cryptography` is not installed.
     """
-    key = _load(public_key, private=False)
+    text, where = _read(trusted)
+    key = None if BEGIN in text else _load(text, where, private=False)
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -159,16 +178,39 @@ def verify(
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
         canonical = False
     if not canonical or read.media_type != BUNDLE_TYPE or envelope.payload_type != PAYLOAD_TYPE:
-        raise ModelError("its signature is not one by model-signing with a key")
+        raise ModelError("its signature is not one by model-signing with a key or certificates")
     if envelope.signatures[0].keyid:
         raise ModelError("its signature names a key in a field that model-signing leaves empty")
-    if read.verification_material.public_key.hint != _hint(key):
-        raise ModelError("it is signed by another key than the one given: do not use it")
+    key = _signer(read.verification_material, key, text)
     try:
         key.verify(signed, _pae(payload), ec.ECDSA(_hash(key)))
     except InvalidSignature:
         raise ModelError("its signature is not valid: it was changed, do not use it") from None
     _compare(payload, digests)
+
+
+def _signer(material: Material, key: Any, text: bytes) -> Any:
+    """The public key that must have signed: the trusted one, or that of a trusted chain."""
+    hint, chain = material.public_key, material.x509_certificate_chain
+    if (hint is msgspec.UNSET) == (chain is msgspec.UNSET):
+        raise ModelError("its signature does not say by which one key or chain it is")
+    if key is not None:
+        if hint is msgspec.UNSET:
+            raise ModelError(
+                "it is signed with certificates: to check it, give the trusted ones, not a key"
+            )
+        if hint.hint != _hint(key):
+            raise ModelError("it is signed by another key than the one given: do not use it")
+        return key
+    if chain is msgspec.UNSET:
+        raise ModelError(
+            "it is signed by a bare key, of which the trusted certificates say nothing"
+        )
+    try:
+        certificates = [_from_text(certificate.raw_bytes) for certificate in chain.certificates]
+    except ValueError:
+        raise ModelError("its signature has a certificate that is not base64") from None
+    return _fitting(signer_of(certificates, text), "the certificate of its signer", ModelError)
 
 
 def _compare(payload: bytes, digests: Mapping[str, str]) -> None:
@@ -211,21 +253,24 @@ def _pae(payload: bytes) -> bytes:
     )  # fmt: skip
 
 
-def _load(key: str | os.PathLike[str] | bytes, *, private: bool) -> Any:
-    """An elliptic key from PEM."""
+def _read(key: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:
+    """PEM, and what to call it."""
+    if importlib.util.find_spec("cryptography") is None:
+        raise MissingExtra("cryptography, which checks signatures,", "trust")
+    if isinstance(key, bytes):
+        return key, "the key"
     try:
-        from cryptography.exceptions import UnsupportedAlgorithm
-        from cryptography.hazmat.primitives import serialization
-        from cryptography.hazmat.primitives.asymmetric import ec
-    except ImportError:
-        raise MissingExtra("cryptography, which checks signatures,", "trust") from None
-    kind = "private" if private else "public"
-    where = "the key" if isinstance(key, bytes) else str(key)
-    make = f"make one with  openssl ecparam -name prime256v1 -genkey -noout -out {kind}.pem"
-    try:
-        text = key if isinstance(key, bytes) else Path(key).read_bytes()[:LARGEST_KEY]
+        return Path(key).read_bytes()[:LARGEST_KEY], str(key)
     except OSError as error:
-        raise InputError(f"the key {where} cannot be read: {error.strerror}") from None
+        raise InputError(f"the key {key} cannot be read: {error.strerror}") from None
+
+
+def _load(text: bytes, where: str, *, private: bool) -> Any:
+    """An elliptic key from PEM."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+
+    kind = "private" if private else "public"
     try:
         if private:
             loaded = serialization.load_pem_private_key(text, None)
@@ -233,13 +278,20 @@ def _load(key: str | os.PathLike[str] | bytes, *, private: bool) -> Any:
             loaded = serialization.load_pem_public_key(text)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise InputError(f"{where} is not a {kind} key in PEM without a password") from None
-    wanted = ec.EllipticCurvePrivateKey if private else ec.EllipticCurvePublicKey
-    if not isinstance(loaded, wanted) or loaded.curve.name not in HASHES:
-        raise InputError(
-            f"{where} is not an elliptic key of P-256, P-384 or P-521, which model-signing takes"
-            + (f": {make}" if private else "")
+    return _fitting(loaded, where, InputError)
+
+
+def _fitting(key: Any, where: str, error: type[EdgewiseError]) -> Any:
+    """The key itself, which must be of a kind that model-signing takes."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    private = isinstance(key, ec.EllipticCurvePrivateKey)
+    if not (private or isinstance(key, ec.EllipticCurvePublicKey)) or key.curve.name not in HASHES:
+        raise error(
+            f"{where} is not an elliptic key of P-256, P-384 or P-521, which model-signing takes: "
+            "make one with  openssl ecparam -name prime256v1 -genkey -noout -out private.pem"
         )
-    return loaded
+    return key
 
 
 HASHES = {"secp256r1": "SHA256", "secp384r1": "SHA384", "secp521r1": "SHA512"}
