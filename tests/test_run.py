@@ -19,7 +19,7 @@ def test_a_record_comes_back_as_it_was(tmp_path):
     (tmp_path / FILE).write_bytes(encode(run))
     assert read_run(tmp_path) == run == read_run(tmp_path / FILE)
     assert run.holds and not missed().holds and not replace(run, proof=None).holds
-    poor = fit_like(budget=Budget(max_energy=1.0), proof=None)
+    poor = fit_like(budget=Budget(max_memory=1e6), proof=None)
     unmeasured = poor.budget.verdicts(Figures())
     poor = replace(poor, proof=replace(run.proof, verdicts=unmeasured))
     (tmp_path / FILE).write_bytes(encode(poor))

@@ -256,5 +256,10 @@ def _explained(file: str, latency: float, scale: float) -> Explanation:
 
 
 def poor() -> Run:
-    """Nothing was found."""
-    return fit_like(best=None, proof=None, front=(), runners_up=(), arms=(), curves=())
+    """Nothing could be run."""
+    failed = tuple(
+        replace(t, figures=None, artifact=None, reason="no compiler was found") for t in _trials()
+    )
+    return fit_like(
+        trials=failed, best=None, proof=None, front=(), runners_up=(), arms=(), curves=()
+    )

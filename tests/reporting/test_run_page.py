@@ -19,6 +19,7 @@ from edgewise.reporting.runs import (
     evidence,
     front,
     headline,
+    measured,
     not_run,
     obstacles,
     recipe_text,
@@ -51,6 +52,8 @@ def test_every_figure_is_there(run):
                 assert column.text(row) is None or column.text(row) in text
     for row in verdicts(run):
         assert row.name in text and row.bound in text and row.found in text and row.verdict in text
+    for name, *found in measured(run):
+        assert name in text and all(value in text for value in found)
     for change in changes(run):
         assert change.what in text and change.from_to in text
     sentences = (headline(run), *obstacles(run), *evidence(run), *not_run(run), *run.notes)

@@ -15,6 +15,7 @@ from edgewise.reporting.runs import (
     evidence,
     front,
     headline,
+    measured,
     not_run,
     obstacles,
     recipe_text,
@@ -48,7 +49,11 @@ def test_verdicts_say_what_holds_and_by_how_much():
     wide = verdicts(fit_like(budget=Budget(max_drop=1.0, min_value=0.9)))
     assert wide[0].verdict == "holds, and so does its whole 95 % interval"
     assert wide[1].bound == "at least 90.00 %" and wide[1].found == "91.36 %"
-    assert verdicts(fit_like(budget=Budget(max_energy=1.0)))[0].verdict == "not measured"
+    run = fit_like(budget=Budget(max_memory=1e6))
+    unmeasured = run.budget.verdicts(Figures())
+    run = replace(run, proof=replace(run.proof, verdicts=unmeasured))
+    assert verdicts(run)[0].verdict == verdicts(run)[0].found == "not measured"
+    assert verdicts(poor()) == () == obstacles(poor())
 
 
 def test_what_stands_in_the_way_is_named():
@@ -85,8 +90,18 @@ def test_what_was_won_is_of_the_samples_that_prove():
 
 def test_how_the_loss_is_known():
     text = " ".join(evidence(fit_like()))
-    for fact in ("2,000 samples", "10,000 others", "0.37", "between 0.09 and 0.65"):
+    for fact in (
+        "2,000 samples",
+        "10,000 others",
+        "0.37",
+        "between 0.09 and 0.65",
+        "0.29× (0.28 to 0.30)",
+    ):
         assert fact in text
+    rows = {name: (before, after) for name, before, after in measured(fit_like())}
+    assert rows["p50"] == ("2.41 ms", "702 µs") and rows["file"] == ("given.onnx", "best.onnx")
+    assert rows["accuracy"][1] == "91.36 % (90.8 to 91.9)"
+    assert measured(fit_like(proof=None)) == ()
     assert "No targets" in evidence(unlabelled())[0]
     assert "Nothing was proven" in evidence(fit_like(proof=None))[0]
     assert evidence(poor()) == ()

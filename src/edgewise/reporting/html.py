@@ -100,12 +100,13 @@ def _run(run: Run) -> dict[str, Any]:
     recalls = effects.recalls(classes) if classes else ()
     low = min((min(row.before, row.after) for row in recalls[:MOST]), default=0.0)
     shown = {
-        "accuracy": ("Accuracy", True),
-        "choices": ("What else there was", best),
+        "accuracy": ("How we know", True),
+        "choices": ("What else there was", runs.front(run).rows),
         "steps": ("Each step", runs.ablation(run).rows),
         "layers": ("Layers", effects.layers(run).rows),
         "classes": ("Classes", recalls),
         "time": ("Time", run.proof and run.proof.explained),
+        "figures": ("Figures", run.proof),
         "not-run": ("Not run", runs.not_run(run)),
         "again": ("Make it again", True),
         "trials": ("Every trial", run.trials),
@@ -117,12 +118,14 @@ def _run(run: Run) -> dict[str, Any]:
         "headline": runs.headline(run),
         "runtime": best.runtime if best else "",
         "where": run.machine.get("board") or run.machine.get("cpu") or run.device,
+        "held": run.best is not None and all(row.holds for row in runs.verdicts(run)),
         "changes": runs.changes(run),
         "verdicts": runs.verdicts(run),
         "obstacles": runs.obstacles(run),
         "ran": runs.ended(run),
         "sections": [(key, title) for key, (title, there) in shown.items() if there],
         "evidence": runs.evidence(run),
+        "measured": runs.measured(run),
         "samples": [
             ("looked at by steps", samples.calibration),
             ("learned from", samples.training),

@@ -9,7 +9,8 @@ from typing import Any
 
 from ..goals import Figures, Limit, Verdict
 from ..run import Run, Trial
-from .columns import Column
+from .columns import CONDITIONS, Column, filled
+from .columns import FIGURES as MEASURED
 from .figures import (
     PROPORTIONS,
     bytes_text,
@@ -20,11 +21,12 @@ from .figures import (
     percent_text,
     ratio_text,
 )
+from .report import Report, Row
 
 __all__ = [
     "Change", "Grid", "Judged", "ablation", "asked", "changes", "ended", "evidence", "front",
-    "headline", "not_run", "obstacles", "recipe_text", "role_of", "seconds_text", "standing",
-    "trials", "value_text", "verdicts",
+    "headline", "measured", "not_run", "obstacles", "recipe_text", "role_of", "seconds_text",
+    "standing", "trials", "value_text", "verdicts",
 ]  # fmt: skip
 
 UNTOLD = {"memory", "MACs"}  # of the front; of every trial they are
@@ -89,7 +91,10 @@ TEXTS: dict[str, Callable[[Any], str]] = {
 
 
 def verdicts(run: Run) -> tuple[Judged, ...]:
-    """One for each budget, of what was proven; where nothing was, of what the choice was by."""
+    """One for each budget, of what was proven; where nothing was, of what the choice was by; none
+    where nothing was chosen."""
+    if run.best is None:
+        return ()
     if run.proof is not None:
         return tuple(_judged(v, run.metric, run.proof.figures) for v in run.proof.verdicts)
     found = _chosen(run)
@@ -112,16 +117,20 @@ def _judged(verdict: Verdict, metric: str, figures: Figures) -> Judged:
     share = None
     if value is not None and limit.bound > 0:
         share = min(max(value / limit.bound, 0.0), LONGEST)
-    side = "at least" if limit.name == "min-value" else "at most"
     return Judged(
         limit.name,
-        f"{side} {_text(limit, limit.bound, metric)}"
-        + (f" at {limit.percentile}" if limit.percentile else ""),
+        _bound(limit, metric),
         found,
         _verdict(verdict, metric, figures),
         verdict.holds,
         share,
     )
+
+
+def _bound(limit: Limit, metric: str) -> str:
+    side = "at least" if limit.name == "min-value" else "at most"
+    of = f" at {limit.percentile}" if limit.percentile else ""
+    return f"{side} {_text(limit, limit.bound, metric)}{of}"
 
 
 def _verdict(verdict: Verdict, metric: str, figures: Figures) -> str:
@@ -175,7 +184,7 @@ def obstacles(run: Run) -> tuple[str, ...]:
 
 def _obstacles(run: Run) -> Iterator[str]:
     limits = {limit.name: limit for limit in run.budget.limits}
-    if run.best is not None and not all(row.holds for row in verdicts(run)):
+    if not all(row.holds for row in verdicts(run)):
         yield f"The nearest is trial {run.best} ({run.trial(run.best).name}); its figures follow."
     ran = [t for t in run.trials if t.figures is not None]
     for row in verdicts(run):
@@ -274,21 +283,40 @@ def _evidence(run: Run) -> Iterator[str]:
                 "chose the recipe, which flatters it."
             )
         return
-    figures = run.proof.figures
-    n = figures.n or samples.test
+    figures, before, after = run.proof.figures, run.proof.before, run.proof.after
     yield (
-        f"Chosen on {samples.selection:,} samples; proven on {n:,} others, which were looked at "
-        "once, after the choice."
+        f"Chosen on {samples.selection:,} samples; proven on {figures.n or samples.test:,} others, "
+        "which were looked at once, after the choice."
     )
     if figures.drop is not None:
+        lost = "points are lost" if samples.labelled else "% are answered otherwise"
+        text = f"{lost_text(figures.drop)} {lost}"
         if (ends := figures.drop_ci95) is not None:
-            yield (
-                f"Lost: {lost_text(figures.drop)} of 100, with 95 % confidence between "
-                f"{lost_text(ends[0])} and {lost_text(ends[1])}."
-            )
+            text += f", with 95 % confidence between {lost_text(ends[0])} and {lost_text(ends[1])}"
         chosen = _chosen(run).drop
         if chosen is not None:
-            yield f"On the samples that chose it was {lost_text(chosen)}."
+            text += f"; on the samples that chose it was {lost_text(chosen)}"
+        yield f"{text}."
+    if (t := after.latency_ms) is not None and before.latency_ms is not None:
+        ratio = "" if figures.ratio is None else ratio_text(figures.ratio, figures.ratio_ci95)
+        yield (
+            f"Latency is of {t.runs:,} runs with batch {t.batch} on {t.threads} threads, the two "
+            f"files in turns{f': {ratio}, with its 95 % interval' if ratio else ''}."
+        )
+    if (a := after.agreement) is not None:
+        yield (
+            f"The file and the model that it was made from put the same output first on "
+            f"{percent_text(a.top1)} of {a.n:,} samples."
+        )
+
+
+def measured(run: Run) -> tuple[tuple[str, str, str], ...]:
+    """Everything that was measured after the choice: what, of the given model, of the chosen."""
+    if run.proof is None:
+        return ()
+    both = Row(run.proof.before), Row(run.proof.after)
+    columns = filled((*MEASURED, *CONDITIONS), Report("", run.created, both))
+    return tuple((c.title, *(c.text(row) or "–" for row in both)) for c in columns)
 
 
 def _chosen(run: Run) -> Figures:
@@ -449,7 +477,7 @@ def ended(run: Run) -> str:
 
 def asked(run: Run) -> tuple[tuple[str, str], ...]:
     """What was asked for, and when it was found."""
-    bounds = ", ".join(f"{row.name} {row.bound}" for row in verdicts(run))
+    bounds = ", ".join(f"{x.name} {_bound(x, run.metric)}" for x in run.budget.limits)
     return (
         ("budget", bounds or "none"),
         ("objective", run.objective),
