@@ -13,19 +13,9 @@ from edgewise.record import encode
 from edgewise.reporting.effects import recalls
 from edgewise.reporting.fronts import fronts
 from edgewise.reporting.html import fragment, page
-from edgewise.reporting.runs import (
-    ablation,
-    changes,
-    evidence,
-    front,
-    headline,
-    measured,
-    not_run,
-    obstacles,
-    recipe_text,
-    trials,
-    verdicts,
-)
+from edgewise.reporting.runs import changes, evidence, measured, not_run
+from edgewise.reporting.trials import ablation, front, recipe_text, trials
+from edgewise.reporting.verdicts import headline, obstacles, verdicts
 from edgewise.run import FILE
 
 from .browser import browser

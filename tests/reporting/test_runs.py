@@ -8,22 +8,12 @@ import pytest
 
 from edgewise.goals import Budget, Figures
 from edgewise.reporting.effects import confusions, layers, matrices, recalls
+from edgewise.reporting.figures import seconds_text
 from edgewise.reporting.fronts import fronts
-from edgewise.reporting.runs import (
-    ablation,
-    changes,
-    evidence,
-    front,
-    headline,
-    measured,
-    not_run,
-    obstacles,
-    recipe_text,
-    seconds_text,
-    trials,
-    verdicts,
-)
+from edgewise.reporting.runs import changes, evidence, measured, not_run
 from edgewise.reporting.terminal import console, run, standing
+from edgewise.reporting.trials import ablation, front, recipe_text, trials
+from edgewise.reporting.verdicts import headline, obstacles, verdicts
 from edgewise.run import Classes, Run, Standing, Trial
 
 from .runs import BEST, LAYERS, fit_like, hostile, missed, poor, unlabelled

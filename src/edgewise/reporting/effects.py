@@ -10,7 +10,7 @@ from ..run import Classes, LayerChange, Run
 from .columns import Column
 from .curves import loss_text
 from .figures import count_text
-from .runs import Grid
+from .trials import Grid
 
 __all__ = ["Confusion", "Layer", "Matrix", "Recall", "confusions", "layers", "matrices", "recalls"]
 

@@ -17,6 +17,7 @@ __all__ = [
     "percent_text",
     "points_text",
     "ratio_text",
+    "seconds_text",
 ]
 
 PROPORTIONS = ("accuracy", "top5", "f1", "auc")  # 0..1, shown in percent
@@ -70,6 +71,16 @@ def lost_text(points: float, ci95: Interval = None) -> str:
 def ratio_text(ratio: float, ci95: Interval = None) -> str:
     """``0.52× (0.50 to 0.54)``."""
     return f"{ratio:.2f}×" + interval_text(ci95, lambda v: f"{v:.2f}")
+
+
+def seconds_text(seconds: float) -> str:
+    """``1 h 02 min``, ``29 min 56 s``, ``4.2 s``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def interval_text(ci95: Interval, text=str) -> str:

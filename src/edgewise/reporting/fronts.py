@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ..goals import Figures
 from ..run import Run, Trial
 from .figures import bytes_text, lost_text, ms_text
-from .runs import role_of
+from .trials import role_of
 
 __all__ = ["Front", "Point", "Tick", "fronts", "runtimes"]
 

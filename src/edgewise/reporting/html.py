@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingExtra
 from ..run import Run
-from . import effects, runs
+from . import effects, runs, trials, verdicts
 from .charts import charts
 from .columns import CONDITIONS, FIGURES, filled, name
 from .curves import panels
@@ -101,8 +101,8 @@ def _run(run: Run) -> dict[str, Any]:
     low = min((min(row.before, row.after) for row in recalls[:MOST]), default=0.0)
     shown = {
         "accuracy": ("How we know", True),
-        "choices": ("What else there was", runs.front(run).rows),
-        "steps": ("Each step", runs.ablation(run).rows),
+        "choices": ("What else there was", trials.front(run).rows),
+        "steps": ("Each step", trials.ablation(run).rows),
         "layers": ("Layers", effects.layers(run).rows),
         "classes": ("Classes", recalls),
         "time": ("Time", run.proof and run.proof.explained),
@@ -115,13 +115,13 @@ def _run(run: Run) -> dict[str, Any]:
     samples = run.samples
     return {
         "run": run,
-        "headline": runs.headline(run),
+        "headline": verdicts.headline(run),
         "runtime": best.runtime if best else "",
         "where": run.machine.get("board") or run.machine.get("cpu") or run.device,
-        "held": run.best is not None and all(row.holds for row in runs.verdicts(run)),
+        "held": run.best is not None and all(row.holds for row in verdicts.verdicts(run)),
         "changes": runs.changes(run),
-        "verdicts": runs.verdicts(run),
-        "obstacles": runs.obstacles(run),
+        "verdicts": verdicts.verdicts(run),
+        "obstacles": verdicts.obstacles(run),
         "ran": runs.ended(run),
         "sections": [(key, title) for key, (title, there) in shown.items() if there],
         "evidence": runs.evidence(run),
@@ -134,8 +134,8 @@ def _run(run: Run) -> dict[str, Any]:
         ],
         "fronts": fronts(run),
         "runtimes": runtimes(run),
-        "front": runs.front(run),
-        "ablation": runs.ablation(run),
+        "front": trials.front(run),
+        "ablation": trials.ablation(run),
         "layers": effects.layers(run),
         "panels": panels(run.curves),
         "recalls": recalls[:MOST],
@@ -157,10 +157,10 @@ def _run(run: Run) -> dict[str, Any]:
         "longest": max((o.us for e in explained for o in e.operators), default=0) or 1,
         "not_run": runs.not_run(run),
         "best": best,
-        "recipe": runs.recipe_text,
+        "recipe": trials.recipe_text,
         "asked": runs.asked(run),
         "machine": machine_facts(run.machine),
-        "trials": runs.trials(run),
+        "trials": trials.trials(run),
         "percent": percent_text,
         "lost": lost_text,
         "ms": ms_text,

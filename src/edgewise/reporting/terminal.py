@@ -15,23 +15,21 @@ from rich.text import Text
 from ..record import Agreement, Curves
 from .columns import CONDITIONS, FIGURES, filled
 from .curves import loss_text
-from .figures import PROPORTIONS, bytes_text, count_text, machine_facts, ms_text, percent_text
+from .figures import (
+    PROPORTIONS,
+    bytes_text,
+    count_text,
+    machine_facts,
+    ms_text,
+    percent_text,
+    seconds_text,
+)
 from .findings import conditions, findings
 from .report import Report
-from .runs import (
-    Grid,
-    Judged,
-    changes,
-    ended,
-    evidence,
-    front,
-    headline,
-    not_run,
-    obstacles,
-    seconds_text,
-    verdicts,
-)
-from .runs import standing as against
+from .runs import changes, ended, evidence, not_run
+from .trials import Grid, front
+from .verdicts import Judged, headline, obstacles, verdicts
+from .verdicts import standing as against
 from .written import Written
 
 if TYPE_CHECKING:
