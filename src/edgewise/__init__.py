@@ -28,6 +28,7 @@ _HOMES = {
     "Equalize": "compress.equalize",
     "Factorize": "compress.factorize",
     "Finetune": "train",
+    "Fitted": "fitting",
     "Ladder": "compress.ladder",
     "Latency": "costing",
     "Measurement": "record",
@@ -52,6 +53,7 @@ _HOMES = {
     "compare": "measuring",
     "deploy": "deploying",
     "explain": "explaining",
+    "fit": "fitting",
     "fresh": "train",
     "inspect": "inspection",
     "layer_costs": "explaining.costs",
@@ -79,6 +81,7 @@ __all__ = [
     "Equalize",
     "Factorize",
     "Finetune",
+    "Fitted",
     "Ladder",
     "Latency",
     "Measurement",
@@ -103,6 +106,7 @@ __all__ = [
     "compare",
     "deploy",
     "explain",
+    "fit",
     "fresh",
     "inspect",
     "layer_costs",
@@ -143,6 +147,7 @@ if TYPE_CHECKING:
     from .errors import EdgewiseError
     from .explaining import explain
     from .explaining.costs import layer_costs
+    from .fitting import Fitted, fit
     from .goals import Budget
     from .inspection import inspect
     from .loading import load

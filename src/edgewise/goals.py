@@ -15,7 +15,6 @@ __all__ = ["OBJECTIVES", "Budget", "Figures", "Limit", "Objective", "Verdict"]
 TIMES = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}  # milliseconds
 BYTES = {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 COUNTS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}
-ENERGIES = {"uj": 1e-3, "µj": 1e-3, "mj": 1.0, "j": 1e3}  # millijoules
 PERCENTILES = ("p50", "p90", "p99")
 
 # Named objectives as weights of figures; `Objective` says what a weight means.
@@ -44,7 +43,6 @@ class Figures:
         memory_bytes: peak, of opening and running it.
         macs: multiply-accumulates of one sample.
         parameters: how many.
-        energy_mj: of one inference.
     """
 
     value: float | None = None
@@ -59,7 +57,6 @@ class Figures:
     memory_bytes: int | None = None
     macs: int | None = None
     parameters: int | None = None
-    energy_mj: float | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +120,6 @@ class Budget:
         max_download: of the files in a bundle, in bytes.
         max_memory: peak, in bytes.
         max_macs: multiply-accumulates of one sample.
-        max_energy: of one inference in millijoules.
     """
 
     max_drop: float | None = None
@@ -133,7 +129,6 @@ class Budget:
     max_download: float | str | None = None
     max_memory: float | str | None = None
     max_macs: float | str | None = None
-    max_energy: float | str | None = None
 
     def __post_init__(self):
         _ = self.limits
@@ -186,7 +181,6 @@ _KINDS: dict[str, tuple[str, Mapping[str, float] | None]] = {
     "max_download": ("download_bytes", BYTES),
     "max_memory": ("memory_bytes", BYTES),
     "max_macs": ("macs", COUNTS),
-    "max_energy": ("energy_mj", ENERGIES),
 }
 
 

@@ -28,7 +28,7 @@ from .model import Model
 from .step import Recipe, Step
 from .support import Capabilities
 
-__all__ = ["STEPS", "read_recipe", "write_recipe"]
+__all__ = ["STEPS", "read_recipe", "rows", "write_recipe"]
 
 LONGEST = 1 << 20  # bytes of a recipe
 
@@ -70,10 +70,10 @@ def read_recipe(path: str | os.PathLike[str]) -> Recipe:
         raise InputError(f"{path} cannot be read as a recipe: {reason}") from None
     if not isinstance(document, dict) or list(document) != ["steps"]:
         raise InputError(f"{path} is no recipe: it must have the one key 'steps'")
-    rows = document["steps"]
-    if not isinstance(rows, list) or not rows:
+    steps = document["steps"]
+    if not isinstance(steps, list) or not steps:
         raise InputError(f"{path}: 'steps' must be a list with at least one step")
-    return Recipe(tuple(_step(row, f"{path}: step {i}") for i, row in enumerate(rows, 1)))
+    return Recipe(tuple(_step(row, f"{path}: step {i}") for i, row in enumerate(steps, 1)))
 
 
 def write_recipe(recipe: Recipe, path: str | os.PathLike[str]) -> Path:
@@ -83,10 +83,18 @@ def write_recipe(recipe: Recipe, path: str | os.PathLike[str]) -> Path:
         InputError: a field holds a function or a Model of one's own, which no file can say.
     """
     path = Path(path)
-    rows = [{type(step).__name__.lower(): _plain(step)} for step in recipe.steps]
-    text = yaml.safe_dump({"steps": rows}, sort_keys=False, default_flow_style=None, width=100)
-    path.write_text(text)
+    document = {"steps": rows(recipe)}
+    path.write_text(yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100))
     return path
+
+
+def rows(recipe: Recipe) -> list[dict[str, Any]]:
+    """The steps as a file lists them: a name with its fields each.
+
+    Raises:
+        InputError: as of `write_recipe`.
+    """
+    return [{type(step).__name__.lower(): _plain(step)} for step in recipe.steps]
 
 
 class _Loader(yaml.SafeLoader):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, final
 
 from .data import Data, as_data
@@ -12,7 +12,7 @@ from .errors import StepError
 from .model import Model
 from .record import Event
 
-__all__ = ["Plan", "Recipe", "Step"]
+__all__ = ["Interval", "Plan", "Recipe", "Step", "searched", "searched_fields"]
 
 
 class Plan(ABC):
@@ -23,6 +23,29 @@ class Plan(ABC):
     """
 
     skipped: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Numbers `step` apart from `low` to `high`, both of them too; integers where these are."""
+
+    low: float
+    high: float
+    step: float
+
+
+def searched(default: Any, *choices: Any, within: Interval | None = None) -> Any:
+    """A field of a step with this default, which a search may set to one of these."""
+    return field(default=default, metadata={"searched": within or choices})
+
+
+def searched_fields(kind: type[Step]) -> dict[str, tuple[Any, Interval | tuple[Any, ...]]]:
+    """What a search may set of a step: field -> its default, and the values to choose from."""
+    return {
+        f.name: (f.default, f.metadata["searched"])
+        for f in fields(kind)
+        if "searched" in f.metadata
+    }
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from .app import app
 
 # isort: off
 # ruff: noqa: F401 - each adds its commands, in this order
-from . import machine, models, pruning, sparsity, training, recipe, measurements
+from . import machine, models, pruning, sparsity, training, recipe, fitting, measurements
 from . import bundles, deploying, serving, updating, demo
 # isort: on
 

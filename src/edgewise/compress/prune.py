@@ -15,7 +15,7 @@ from ..graph.axes import Coupling, analyse
 from ..graph.surgery import Sizes, cut
 from ..math.importance import Criterion
 from ..model import Model
-from ..step import Plan, Step
+from ..step import Interval, Plan, Step, searched
 from .budget import Budget
 from .damage import sensitivity
 from .names import matching
@@ -97,14 +97,14 @@ class Prune(Step):
         reconstruct: solve what is left anew, layer by layer, on the calibration samples.
     """
 
-    amount: float | Mapping[str, float] = 0.3
-    of: str | Callable[[Model, Model], float] = "units"
-    scope: str = "layer"
-    criterion: str | Criterion = "l1"
+    amount: float | Mapping[str, float] = searched(0.3, within=Interval(0.05, 0.9, 0.05))
+    of: str | Callable[[Model, Model], float] = searched("units", "macs", "parameters")
+    scope: str = searched("layer", *SCOPES)
+    criterion: str | Criterion = searched("l1", "l1", "l2", "lamp", "taylor")
     keep: tuple[str, ...] = ()
-    multiple: int = 1
+    multiple: int = searched(1, 1, 4, 8)
     samples: int = 512
-    reconstruct: bool = False
+    reconstruct: bool = searched(False, False, True)
 
     def __post_init__(self):
         by_group = isinstance(self.amount, Mapping)

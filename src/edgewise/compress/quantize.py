@@ -14,7 +14,7 @@ from ..graph.canonical import FAKE_QUANTIZE, layer, recorded_shapes, shapes
 from ..graph.fold import CONVOLUTIONS, average_whole, constant, fold
 from ..graph.placement import Placement, place
 from ..model import Model
-from ..step import Plan, Step
+from ..step import Interval, Plan, Step, searched
 from ..support import Capabilities, Support
 from .grids import Range, WeightScales, activation_ranges, scales, weight_scales
 from .names import matching
@@ -27,6 +27,9 @@ __all__ = ["Quantize", "QuantizePlan"]
 # Option -> the schemes that it belongs to.
 BITS = {"weight_bits": ("int8", "int8-pow2", "int8-weights"), "activation_bits": ("int8",)}
 WIDEST = {"int8-weights": 16}  # bits, of schemes that are not bound to a byte
+
+# Schemes that make a file faster or smaller on some runtime.
+SEARCHED = ("int8", "int8-dynamic", "int4-dynamic", "int8-weights", "int4-weights", "float16")
 
 
 @dataclass(frozen=True)
@@ -70,13 +73,13 @@ class Quantize(Step):
             runtimes hold such values in 8 bits and clamp them.
     """
 
-    scheme: str = "int8"
+    scheme: str = searched("int8", *SEARCHED)
     samples: int = 256
     keep_float: tuple[str, ...] = ()
     target: Capabilities | None = None
     group: int | None = None
-    weight_bits: int | dict[str, int] = 8
-    ranges: str = "minmax"
+    weight_bits: int | dict[str, int] = searched(8, within=Interval(3, 8, 1))
+    ranges: str = searched("minmax", "minmax", "auto")
     activation_bits: int | dict[str, int] = 8
 
     def __post_init__(self):

@@ -19,7 +19,7 @@ from ..math.adaround import learn_rounding
 from ..math.gptq import nearest, round_weights
 from ..math.moments import Moments
 from ..model import Model
-from ..step import Plan, Step
+from ..step import Plan, Step, searched
 from .layers import Layer, bias_of, layer_of, set_bias
 from .samples import streamed
 
@@ -78,7 +78,7 @@ class RoundWeights(Step):
         seed: of the positions that are drawn.
     """
 
-    method: str = "gptq"
+    method: str = searched("gptq", "gptq", "nearest")
     samples: int = 256
     seed: int = 0
 

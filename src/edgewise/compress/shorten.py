@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from ..data import Data
 from ..errors import InputError, StepError
 from ..graph.blocks import Block, blocks, without
-from ..graph.canonical import recorded_shapes
-from ..graph.cost import macs
+from ..graph.cost import total_macs
 from ..model import Model
-from ..step import Plan, Step
+from ..step import Plan, Step, searched
 from .damage import Moved
 from .names import matching
 from .scores import calibration
@@ -66,7 +65,7 @@ class Shorten(Step):
         samples: at most so many calibration samples are looked at.
     """
 
-    blocks: int | tuple[str, ...] = 1
+    blocks: int | tuple[str, ...] = searched(1, 1, 2, 3)
     keep: tuple[str, ...] = ()
     samples: int = 128
 
@@ -102,7 +101,8 @@ class Shorten(Step):
             rows = [BlockCut(name, None) for name in dict.fromkeys(names) if name not in kept]
         small = without(model.module(), [found[row.block] for row in rows])
         small = Model.of(small, like=model)
-        return ShortenPlan(tuple(rows), (_macs(model), _macs(small)), kept)
+        before, after = (total_macs(m.graph, m.signature) for m in (model, small))
+        return ShortenPlan(tuple(rows), (before, after), kept)
 
     def apply(self, model: Model, plan: ShortenPlan) -> Model:
         found = {block.name: block for block in blocks(model.graph, model.signature)}
@@ -127,8 +127,3 @@ class Shorten(Step):
             gone.append(free[i])
             rows.append(BlockCut(free[i].name, divergence))
         return rows
-
-
-def _macs(model: Model) -> int:
-    known = recorded_shapes(model.graph, model.signature)  # at batch 3
-    return sum(macs(node, known.get) or 0 for node in known) // 3

@@ -15,7 +15,7 @@ from ..errors import InputError
 from .emulated import CPUS, Emulated
 from .ssh import Ssh
 
-__all__ = ["FORMS", "connect"]
+__all__ = ["FORMS", "connect", "timed"]
 
 EMULATED = "emulated:"
 FORMS = f"local, ssh://USER@HOST[:PORT][/PYTHON] or {EMULATED}{{{', '.join(CPUS)}}}"
@@ -41,3 +41,8 @@ def connect(name: str | Place) -> AbstractContextManager[Place]:
     if name.startswith(EMULATED):
         return Emulated(name.removeprefix(EMULATED))
     raise InputError(f"unknown device '{name}': it takes {FORMS}")
+
+
+def timed(name: str | Place) -> bool:
+    """Whether the clock of that device tells how fast it is; nothing is connected for it."""
+    return not name.startswith(EMULATED) if isinstance(name, str) else name.timed

@@ -123,6 +123,7 @@ def benchmark(
     seed: int = 0,
     progress: Progress | None = None,
     place: Place = HERE,
+    sittings: int = SITTINGS,
 ) -> tuple[Timing, ...]:
     """Measure files side by side, each in processes of its own.
 
@@ -137,6 +138,7 @@ def benchmark(
         seed: of the order of blocks and of random inputs.
         progress: called with the runs done and the runs in all.
         place: where to measure; by default this machine.
+        sittings: the most processes that each file is opened in, one after the other.
 
     Raises:
         InputError: nothing to measure, or inputs that do not fit.
@@ -148,7 +150,7 @@ def benchmark(
     files = [Subject.of(subject) for subject in subjects]
     given = inputs or [None] * len(files)
     session, rng = time.time_ns(), np.random.default_rng(seed)
-    sittings, rounds, block = plan(runs)
+    sittings, rounds, block = plan(runs, sittings)
     ns = np.empty((len(files), sittings, rounds, block), np.int64)
     total, done = ns.size, 0
     seats: list[list[Seat]] = []
@@ -156,10 +158,17 @@ def benchmark(
         for sitting in range(sittings):
             with ExitStack() as stack:
                 seats.append([])
-                for file, own in zip(files, given, strict=True):
-                    command = place.command(file.runtime)
-                    worker = Worker(file.runtime, str(file.path), timeout=timeout, command=command)
-                    seat = Seat(stack.enter_context(worker), file, threads, place)
+                workers = [  # all begin to start before the first is waited for
+                    stack.enter_context(
+                        Worker(
+                            file.runtime, str(file.path), timeout=timeout,
+                            command=place.command(file.runtime),
+                        )
+                    )
+                    for file in files
+                ]  # fmt: skip
+                for worker, file, own in zip(workers, files, given, strict=True):
+                    seat = Seat(worker, file, threads, place)
                     seat.prepare(feeds(seat.artifact, own, seed), Path(folder), warmup)
                     seats[-1].append(seat)
                 for turn in range(rounds):
@@ -175,11 +184,11 @@ def benchmark(
     )
 
 
-def plan(runs: int) -> tuple[int, int, int]:
+def plan(runs: int, most: int = SITTINGS) -> tuple[int, int, int]:
     """Sittings, rounds in each and runs in each block that come to at least `runs`."""
     block = min(BLOCK, runs)
     blocks = math.ceil(runs / block)
-    sittings = min(SITTINGS, blocks)
+    sittings = min(most, blocks)
     return sittings, math.ceil(blocks / sittings), block
 
 

@@ -8,9 +8,11 @@ from collections.abc import Callable
 import torch
 from torch import fx
 
+from ..record import Signature
+from .canonical import recorded_shapes
 from .fold import CONVOLUTIONS
 
-__all__ = ["macs"]
+__all__ = ["macs", "total_macs"]
 
 aten = torch.ops.aten
 PRODUCTS = {aten.matmul.default, aten.bmm.default, aten.mm.default, aten.addmm.default}
@@ -38,3 +40,9 @@ def macs(node: fx.Node, shape: Callable[[fx.Node], tuple[int, ...]]) -> int | No
         weights = [s for s in map(shape, node.args[2]) if len(s) == 2]
         return math.prod(many) * sum(map(math.prod, weights))
     return None
+
+
+def total_macs(module: fx.GraphModule, signature: Signature) -> int:
+    """Multiply-accumulates of one sample through a Model's graph."""
+    known = recorded_shapes(module, signature)
+    return sum(macs(node, known.get) or 0 for node in known) // 3  # recorded at batch 3

@@ -1,0 +1,131 @@
+"""Closing: the choice is proved and written down, whatever stopped the search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ..edge import machine
+from ..edge.artifact import Artifact
+from ..goals import Figures
+from ..model import Model
+from ..reporting.report import now
+from ..run import Arm, Proof, Run, Standing, Trial
+from .fitted import BEST, RUNNERS_UP, Fitted, Folder
+from .making import Made, Maker, Task
+from .proof import prove
+from .search import Search, front_of
+
+__all__ = ["Told", "close", "made_again"]
+
+KEPT = 3  # runners-up
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the caller said of the run, for its record; the fields are those of `Run`."""
+
+    model: str
+    objective: str | Mapping[str, float]
+    seed: int
+    metric: object
+    notes: tuple[str, ...]
+    commands: tuple[str, ...]
+
+
+def close(
+    search: Search,
+    chosen: Trial | None,
+    arms: tuple[Arm, ...],
+    stopped: str,
+    maker: Maker,
+    folder: Folder,
+    told: Told,
+) -> Fitted:
+    """Prove the choice, keep the files of the best, write everything.
+
+    Raises:
+        EdgewiseError: the device fails while the choice is measured.
+        InputError: the folder cannot be written.
+    """
+    trials = {t.number: t for t in search.trials}
+    front = [t.number for t in front_of(search.good)]
+    others = [t for t in search.ranked if chosen is None or t.number != chosen.number][:KEPT]
+    folder.clear()
+    recipe = small = proof = None
+    notes = list(told.notes)
+
+    def keep(trial: Trial, where: str) -> Artifact:
+        artifact = made_again(search, maker, trial).artifact
+        kept = folder.keep(artifact, trial, where)
+        trials[trial.number] = replace(trial, artifact=kept)
+        return artifact
+
+    if chosen is not None:
+        recipe = search.space.recipe(search.point_of(chosen))
+        small, *_ = maker.compressed(recipe)
+        artifact = keep(chosen, BEST)
+        for trial in others:
+            keep(trial, RUNNERS_UP)
+        proof = _proved(search, maker, small, artifact, chosen.figures, told)
+    run = Run(
+        model=told.model,
+        created=now(),
+        budget=search.budget,
+        objective=_words(told.objective),
+        seed=told.seed,
+        samples=maker.roles.counts,
+        metric=maker.judge.name,
+        device=search.clock.place.name,
+        trials=tuple(sorted(trials.values(), key=lambda t: t.number)),
+        reference=search.base,
+        best=None if chosen is None else chosen.number,
+        front=tuple(front),
+        runners_up=tuple(t.number for t in others) if chosen is not None else (),
+        proof=proof,
+        arms=arms,
+        stopped=stopped,
+        seconds=search.seconds,
+        notes=tuple(notes),
+        commands=told.commands,
+        machine=proof.after.machine if proof else machine.describe(),
+        versions=proof.after.versions if proof else machine.versions(),
+    )
+    return folder.close(run, recipe, small)
+
+
+def made_again(search: Search, maker: Maker, trial: Trial) -> Made:
+    """What a trial had made, from the cache."""
+    point = search.point_of(trial)
+    return maker(Task(search.space.recipe(point), point["runtime"]))
+
+
+def _proved(
+    search: Search, maker: Maker, small: Model, artifact: Artifact, figures: Figures, told: Told
+) -> Proof:
+    def watch(what: str) -> None:
+        limit = search.limits.seconds
+        search.watch(
+            Standing(stage="proof", done=len(search.trials), seconds=search.seconds, limit=limit,
+                     doing=(what,))
+        )  # fmt: skip
+
+    return prove(
+        maker.model,
+        small,
+        (search.clock.reference, artifact),
+        figures,
+        search.budget,
+        maker.roles,
+        metric=told.metric,
+        place=search.clock.place,
+        threads=search.clock.threads,
+        quiet=search.clock.quiet,
+        watch=watch,
+    )
+
+
+def _words(objective: str | Mapping[str, float]) -> str:
+    if isinstance(objective, str):
+        return objective
+    return ",".join(f"{name}={weight:g}" for name, weight in objective.items())

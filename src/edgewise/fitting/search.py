@@ -1,0 +1,388 @@
+"""Search: points are asked for, made, timed, told to Optuna, and ranked; the stages say which."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import optuna
+from optuna.trial import Trial as Asked
+from optuna.trial import TrialState
+
+from ..edge.artifact import Artifact
+from ..errors import EdgewiseError, InputError
+from ..goals import Budget, Figures, Objective
+from ..recipes import rows
+from ..record import decode, encode
+from ..run import Standing, Trial
+from ..step import Recipe
+from .clock import Clock
+from .crew import Crew
+from .making import Made, Task
+from .space import Point, Space
+
+__all__ = ["ABLATION", "Limits", "Search", "front_of"]
+
+RECORD, SPENT, PACE = "trial", "seconds", "pace"  # what a study keeps
+ABLATION, CONTROL = ASIDE = ("ablation", "control")  # stages that only compare
+REPEATS = 20  # suggestions of what was tried already
+SPARE = 0.5  # standard errors of the drop that a choice should have to spare
+FEW, CLOSE = 5, 0.3  # as many are timed anew, whose costs differ by less than that (20 %)
+TIE = 0.03  # costs that differ by less (2 % of latency) are one
+WIDTH = 3.92  # standard errors in a 95 % interval
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a search ends at the latest.
+
+    Attributes:
+        seconds: over all starts of the same run; None for no limit.
+        trials: likewise.
+        reserve: seconds of these for the proof at the end.
+    """
+
+    seconds: float | None = None
+    trials: int | None = None
+    reserve: float = 0.0
+
+
+@dataclass
+class Search:
+    """What is known so far, and how more comes to be known.
+
+    Attributes:
+        space, budget, objective: as asked.
+        study: Optuna's; every trial's record lies in it, so that a search that was stopped begins
+            anew and finds what it had found.
+        crew: makes files.
+        clock: times them.
+        limits: when it ends.
+        watch: is shown how it stands.
+        base: number of the reference's trial.
+        pace: seconds of an epoch, the longest that was seen.
+    """
+
+    space: Space
+    budget: Budget
+    objective: Objective
+    study: optuna.Study
+    crew: Crew
+    clock: Clock
+    limits: Limits
+    watch: Callable[[Standing], None]
+    trials: list[Trial] = field(default_factory=list)
+    points: dict[int, Point] = field(default_factory=dict)
+    doing: dict[int, str] = field(default_factory=dict)
+    base: int = 0
+    interrupted: bool = False
+    stage: str = ""
+    confirmed: set[int] = field(default_factory=set)
+    _asked: list[tuple[Asked, Point]] = field(default_factory=list)
+
+    def __post_init__(self):
+        self.spent = self.study.user_attrs.get(SPENT, 0.0)
+        self.pace = self.study.user_attrs.get(PACE, 0.0)
+        self._begun = time.monotonic()
+        for asked in self.study.get_trials(deepcopy=False):
+            if asked.state is TrialState.RUNNING:  # when the search was stopped
+                self.study.tell(asked.number, state=TrialState.FAIL)
+            elif RECORD in asked.user_attrs:
+                trial = decode(asked.user_attrs[RECORD].encode(), Trial, "the search's storage")
+                self._keep(trial, asked.params)
+        for name, text in self.study.user_attrs.items():
+            if name.startswith(f"{RECORD} "):
+                sure = decode(text.encode(), Trial, "the search's storage")
+                self.trials = [sure if t.number == sure.number else t for t in self.trials]
+                self.confirmed.add(sure.number)
+
+    # --- Time -----------------------------------------------------------------------------------
+
+    @property
+    def seconds(self) -> float:
+        """Spent over all starts."""
+        return self.spent + time.monotonic() - self._begun
+
+    @property
+    def left(self) -> float:
+        """Seconds until the proof must begin."""
+        if self.limits.seconds is None:
+            return math.inf
+        return self.limits.seconds - self.limits.reserve - self.seconds
+
+    @property
+    def share(self) -> float:
+        """Of the time that is spent; 0 without a limit."""
+        return 0.0 if self.limits.seconds is None else self.seconds / self.limits.seconds
+
+    @property
+    def over(self) -> str:
+        """Why no trial is begun any more; empty while there may be more."""
+        if self.interrupted:
+            return "it was interrupted; the same command goes on"
+        if self.limits.trials is not None and len(self.trials) >= self.limits.trials:
+            return f"{len(self.trials)} trials were allowed"
+        if self.left <= 0:
+            return "its time was up"
+        return ""
+
+    # --- Trials ---------------------------------------------------------------------------------
+
+    def run(self, points: Iterable[Point], stage: str) -> list[Trial]:
+        """The trials of these points, in their order; those that are known are not made again.
+
+        Fewer where the search is over before.
+        """
+        points = list(points)
+        waiting = [p for p in _once(points) if self.known(p) is None]
+        running: dict[Future[Made], tuple[Asked, Point, float]] = {}
+        try:
+            while (waiting and not self.over) or running:
+                while waiting and len(running) < self.crew.size and not self.over:
+                    self._begin(waiting.pop(0), stage, running)
+                done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in done:
+                    self._end(future, *running.pop(future), stage)
+                self.show(stage)
+        except KeyboardInterrupt:
+            self.interrupted = True
+            for asked, _, _ in running.values():
+                self.study.tell(asked, state=TrialState.FAIL)
+            self.doing.clear()
+        return [trial for p in points if (trial := self.known(p)) is not None]
+
+    def control(self, recipe: Recipe, runtime: str, cuts: int = 0) -> Trial | None:
+        """A trial beside the search, which is never chosen; None where the search is over.
+
+        Args:
+            cuts: steps after which the weights are drawn anew; 0 keeps them.
+        """
+        steps = rows(recipe)
+        steps = tuple([*steps[:cuts], {"fresh": {}}, *steps[cuts:]] if cuts else steps)
+        for trial in self.trials:
+            if (trial.stage, trial.steps, trial.runtime) == (CONTROL, steps, runtime):
+                return trial
+        if self.over:
+            return None
+        asked = self.study.ask()
+        self.doing[asked.number] = f"control: {_told(recipe, runtime)}"
+        self.show(CONTROL)
+        trial = Trial(asked.number, CONTROL, runtime, self.clock.threads, steps)
+        deadline = None if self.left == math.inf else time.time() + self.left
+        begun = time.monotonic()
+        try:
+            future = self.crew.submit(Task(recipe, runtime, deadline, cuts))
+            self._close(asked, trial, future, begun, {})
+        except KeyboardInterrupt:
+            self.interrupted = True
+            self.study.tell(asked, state=TrialState.FAIL)
+            return None
+        return self.trials[-1]
+
+    def confirm(self, artifact_of: Callable[[Trial], Artifact]) -> None:
+        """Time the best few in turns, and longer than while there were many."""
+        ranked = self.ranked
+        if not ranked or ranked[0].number in self.confirmed:
+            return
+        best = self.cost(ranked[0])
+        close = [t for t in ranked[1:] if abs(self.cost(t) - best) <= CLOSE]
+        few = [ranked[0], *close[: FEW - 1]]
+        found = self.clock.again([(artifact_of(t), t.figures) for t in few])
+        for trial, figures in zip(few, found, strict=True):
+            sure = replace(trial, figures=figures)
+            self.trials[self.trials.index(trial)] = sure
+            self.confirmed.add(trial.number)
+            self.study.set_user_attr(f"{RECORD} {trial.number}", encode(sure).decode())
+
+    def suggest(self, allowed: Callable[[Point], bool]) -> Point | None:
+        """What Optuna's sampler would try next, of what is allowed and was not tried; None where
+        it finds nothing such."""
+        for _ in range(REPEATS):
+            asked = self.study.ask()
+            point = self.space.ask(asked)
+            if self.known(point) is None and allowed(point):
+                self._asked.append((asked, point))
+                return point
+            self.study.tell(asked, state=TrialState.FAIL)
+        return None
+
+    def known(self, point: Point) -> Trial | None:
+        """The trial of a point, where there is one."""
+        number = next((n for n, p in self.points.items() if p == point), None)
+        return None if number is None else next(t for t in self.trials if t.number == number)
+
+    def point_of(self, trial: Trial) -> Point:
+        """The point that a trial was made of."""
+        return self.points[trial.number]
+
+    def note(self, what: str) -> None:
+        """Say what this process does at the moment."""
+        if self.doing:
+            self.doing[next(iter(self.doing))] = what
+            self.show(self.stage)
+
+    def show(self, stage: str) -> None:
+        """Tell who watches how it stands."""
+        best, self.stage = self.best, stage
+        self.watch(
+            Standing(
+                stage=stage,
+                done=len(self.trials),
+                failed=sum(t.figures is None for t in self.trials),
+                limits=() if best is None else self.budget.verdicts(best.figures),
+                best="" if best is None else best.name,
+                seconds=self.seconds,
+                limit=self.limits.seconds,
+                doing=tuple(self.doing.values()),
+            )
+        )
+
+    def _begin(
+        self, point: Point, stage: str, running: dict[Future[Made], tuple[Asked, Point, float]]
+    ) -> None:
+        asked = next((asked for asked, of in self._asked if of == point), None)
+        if asked is None:
+            self.study.enqueue_trial(point)
+            asked = self.study.ask()
+            if self.space.ask(asked) != point:
+                raise InputError("another search writes to this storage: give one of its own")
+        recipe = self.space.recipe(point)
+        self.doing[asked.number] = _told(recipe, point["runtime"])
+        self.show(stage)
+        deadline = None if self.left == math.inf else time.time() + self.left
+        future = self.crew.submit(Task(recipe, point["runtime"], deadline))
+        running[future] = asked, point, time.monotonic()
+
+    def _end(
+        self, future: Future[Made], asked: Asked, point: Point, begun: float, stage: str
+    ) -> None:
+        steps = tuple(rows(self.space.recipe(point)))
+        trial = Trial(asked.number, stage, point["runtime"], self.clock.threads, steps)
+        self._close(asked, trial, future, begun, point)
+
+    def _close(
+        self, asked: Asked, trial: Trial, future: Future[Made], begun: float, point: Point
+    ) -> None:
+        """Time what was made, and write it down."""
+        try:
+            made = future.result()
+            figures = self.clock(made.artifact, made.figures)
+        except EdgewiseError as error:
+            trial = replace(trial, reason=str(error))
+        else:
+            trial = replace(trial, figures=figures, agreement=made.agreement)
+            if made.epochs:
+                self.pace = max(self.pace, made.training / made.epochs)
+        trial = replace(trial, seconds=time.monotonic() - begun)
+        self.doing.pop(asked.number, None)
+        asked.set_user_attr(RECORD, encode(trial).decode())
+        if trial.figures is None or not point:
+            self.study.tell(asked, state=TrialState.FAIL)
+        else:
+            for limit in self.budget.limits:
+                asked.set_constraint(limit.name, limit.excess(trial.figures))
+            self.study.tell(asked, values_of(trial.figures))
+        self.study.set_user_attr(SPENT, self.seconds)
+        self.study.set_user_attr(PACE, self.pace)
+        self._keep(trial, point)
+
+    def _keep(self, trial: Trial, point: dict[str, Any]) -> None:
+        self.trials.append(trial)
+        if point:
+            self.points[trial.number] = self.space.near({}, point)
+
+    # --- Judgement ------------------------------------------------------------------------------
+
+    @property
+    def good(self) -> list[Trial]:
+        """The trials that have figures and may be chosen."""
+        return [t for t in self.trials if t.figures is not None and t.stage not in ASIDE]
+
+    @property
+    def reference(self) -> Trial:
+        """The given model in float."""
+        return next(t for t in self.trials if t.number == self.base)
+
+    def cost(self, trial: Trial) -> float:
+        """By the objective; lower is better."""
+        return self.objective.cost(trial.figures, self.reference.figures)
+
+    def excess(self, trial: Trial) -> float:
+        """How far the budgets are missed, wanting some of the drop to spare."""
+        return self.budget.excess(with_spare(trial.figures))
+
+    def holds(self, trial: Trial) -> bool:
+        """Whether all budgets hold, with that to spare."""
+        return self.excess(trial) == 0
+
+    @property
+    def ranked(self) -> list[Trial]:
+        """The best first: those that hold with something to spare, then those that just hold, by
+        cost; then the others by how far they are away."""
+
+        def rank(trial: Trial) -> tuple[float, ...]:
+            figures, cost = trial.figures, self.cost(trial)
+            for level, excess in enumerate((self.excess(trial), self.budget.excess(figures))):
+                if excess == 0:
+                    return level, cost, trial.number
+            return 2, self.budget.excess(figures), cost, trial.number
+
+        found = sorted(self.good, key=rank)
+        if not found:
+            return []
+        # Of those that cost the same, within what a clock can tell, the most accurate.
+        level, least = rank(found[0])[:2]
+        equal = [t for t in found if rank(t)[0] == level and rank(t)[1] <= least + TIE]
+        if level < 2:
+            equal.sort(key=lambda t: (t.figures.drop, t.number))
+        return equal + [t for t in found if t not in equal]
+
+    @property
+    def best(self) -> Trial | None:
+        """The one to choose now."""
+        return next(iter(self.ranked), None)
+
+
+def with_spare(figures: Figures) -> Figures:
+    """The figures with `SPARE` standard errors added to the drop."""
+    if figures.drop is None or figures.drop_ci95 is None:
+        return figures
+    error = (figures.drop_ci95[1] - figures.drop_ci95[0]) / WIDTH
+    return replace(figures, drop=figures.drop + SPARE * error)
+
+
+def values_of(figures: Figures) -> list[float]:
+    """What Optuna makes smaller: drop, latency and size."""
+    ratio = 1.0 if figures.ratio is None else figures.ratio
+    return [float(figures.drop), math.log2(ratio), math.log2(figures.size_bytes)]
+
+
+def front_of(trials: Sequence[Trial]) -> list[Trial]:
+    """Those that no other one beats in drop, latency and size at once, by latency."""
+    rows = [(t, values_of(t.figures)) for t in trials if t.figures is not None]
+    kept = [
+        trial
+        for trial, own in rows
+        if not any(
+            all(a <= b for a, b in zip(other, own, strict=True)) and other != own
+            for _, other in rows
+        )
+    ]
+    return sorted(kept, key=lambda t: values_of(t.figures)[1])
+
+
+def _once(points: Iterable[Point]) -> list[Point]:
+    found: list[Point] = []
+    for point in points:
+        if point not in found:
+            found.append(point)
+    return found
+
+
+def _told(recipe: Recipe, runtime: str) -> str:
+    names = [type(step).__name__.lower() for step in recipe.steps]
+    return f"{' + '.join(names) or 'float'} on {runtime}"

@@ -1,0 +1,270 @@
+"""The stages of a search, from what costs least to know to what costs most.
+
+Each asks a `Search` to run points, looks at what came out, and leaves the rest to the next. What
+they decide follows from recorded figures alone: begun anew, a search that was stopped asks for the
+same points and finds them known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from ..run import Trial
+from .lessons import GROWTH
+from .search import Search
+from .space import FLOAT, Point, scheme_of
+
+__all__ = ["STAGES", "stages"]
+
+# Of what is cut before anything is known: first far apart, then in between.
+AMOUNTS = (0.3, 0.6, 0.45, 0.75, 0.15, 0.85, 0.9)
+CUTTING = 0.4  # share of the time after which no more is cut untrained
+COSTS = {"macs": ("latency", "macs"), "parameters": ("size", "download", "memory")}
+DECAY = 0.65  # share of the drop that is left after a rung more, at best
+TRAINED = 8  # candidates on the first rung
+PATIENCE = 12  # refinements in a row that are no better
+CLOSE = 4  # neighbours of the best that are polished
+
+
+def stages(search: Search) -> Iterator[str]:
+    """Run all of them; yields the name of each before it begins."""
+    for name, stage in STAGES.items():
+        if search.over:
+            return
+        yield name
+        stage(search)
+
+
+def as_it_is(search: Search) -> None:
+    """The given model, lowered in float and in integers to every runtime."""
+    space = search.space
+    for scheme in ("int8", FLOAT):
+        search.run(
+            [
+                _plain(search, runtime, scheme)
+                for runtime in space.runtimes
+                if scheme in space.schemes[runtime]
+            ],
+            "as it is",
+        )
+
+
+def repair(search: Search) -> None:
+    """Where integers cost accuracy: other ranges, other rounding; then other numbers."""
+    best = search.best
+    if best is None:
+        return
+    if scheme_of(search.point_of(best)) != "int8":
+        best = next((t for t in search.ranked if scheme_of(search.point_of(t)) == "int8"), best)
+    base = search.point_of(best)
+    if scheme_of(base) == "int8" and (best.figures.drop > 0 or _drop_missed(search, best)):
+        search.run(
+            [
+                search.space.near(base, changes)
+                for changes in (
+                    {"roundweights": True},
+                    {"quantize.ranges": "auto"},
+                    {"equalize": True, "roundweights": True},
+                )
+            ],
+            "repair",
+        )
+    if _drop_missed(search, search.best):
+        for runtime in search.space.runtimes:
+            others = (s for s in search.space.schemes[runtime] if s not in (FLOAT, "int8"))
+            search.run([_plain(search, runtime, scheme) for scheme in others], "repair")
+
+
+def cut(search: Search) -> None:
+    """Smaller networks, solved anew but not trained: each is lowered and run, so that nothing
+    fails after an hour of training."""
+    if "prune" not in search.space.cuts or search.best is None:
+        return
+    base, measures = _leader(search), _measures(search)
+    useless = dict.fromkeys(measures, 1.0)
+    for amount in AMOUNTS:
+        for of in measures:
+            if amount >= useless[of] or search.share > CUTTING:
+                continue
+            changes = {
+                "prune": True,
+                "prune.amount": amount,
+                "prune.of": of,
+                "prune.scope": "global",
+                "prune.reconstruct": True,
+            }
+            found = search.run([search.space.near(base, changes)], "cut")
+            if found and _hopeless(search, found[0]):
+                useless[of] = amount
+    if search.space.bits:
+        search.run(
+            [
+                search.space.near(base, {"quantize.weight_bits": bits, "roundweights": True})
+                for bits in (6, 5, 4)
+                if scheme_of(base) == "int8"
+            ],
+            "cut",
+        )
+
+
+def recover(search: Search) -> None:
+    """Train what was cut, the promising half of it longer and longer (successive halving).
+
+    Jamieson & Talwalkar 2016, "Non-stochastic Best Arm Identification and Hyperparameter
+    Optimization" (arXiv:1502.07943); what is beaten by a network that holds already drops out.
+    """
+    learning = search.space.learning
+    if learning is None:
+        return
+    candidates = [t for t in search.good if t.stage == "cut" and not _recovery(search, t)]
+    for rung in range(1, learning.rungs + 1):
+        left = learning.rungs - rung
+        candidates = _promising(search, candidates, left)
+        most = max(1, TRAINED // 2 ** (rung - 1))
+        points = [
+            search.space.near(search.point_of(t), {"recovery": rung}) for t in candidates[:most]
+        ]
+        points = points[: _affordable(search, rung)]
+        if not points:
+            return
+        candidates = [t for t in search.run(points, "recover") if t.figures is not None]
+
+
+def polish(search: Search) -> None:
+    """The best ones with the repairs, and on the other runtimes."""
+    if search.best is None:
+        return
+    best = search.ranked[:CLOSE]
+    if not search.holds(best[0]):
+        best += [t for t in search.good if _recovery(search, t)][-CLOSE:]
+    for trial in best:
+        if search.holds(search.best) and search.cost(trial) > search.cost(search.best):
+            continue
+        point = search.point_of(trial)
+        if scheme_of(point) == "int8":
+            search.run([search.space.near(point, {"roundweights": True})], "polish")
+    if (found := search.best) is not None:
+        point = search.point_of(found)
+        search.run(
+            [
+                search.space.near(point, {"runtime": r, f"scheme.{r}": scheme_of(point)})
+                for r in search.space.runtimes
+                if scheme_of(point) in search.space.schemes[r]
+            ],
+            "polish",
+        )
+
+
+def refine(search: Search) -> None:
+    """What Optuna's sampler (TPE) makes of all that is known, until it finds nothing better."""
+    fruitless = 0
+    while fruitless < PATIENCE and not search.over:
+        before = search.best
+        batch: list[Point] = []
+        for _ in range(search.crew.size):
+            point = search.suggest(lambda point: _in_time(search, point))
+            if point is None:
+                return
+            batch.append(point)
+        search.run(batch, "refine")
+        fruitless = 0 if search.best is not before else fruitless + len(batch)
+
+
+STAGES: dict[str, Callable[[Search], None]] = {
+    "as it is": as_it_is,
+    "repair": repair,
+    "cut": cut,
+    "recover": recover,
+    "polish": polish,
+    "refine": refine,
+}
+
+
+def _plain(search: Search, runtime: str, scheme: str) -> Point:
+    return search.space.near({}, {"runtime": runtime, f"scheme.{runtime}": scheme})
+
+
+def _drop_missed(search: Search, trial: Trial) -> bool:
+    """Whether its accuracy stands in the way."""
+    return any(
+        limit.excess(trial.figures) > 0
+        for limit in search.budget.limits
+        if limit.figure in ("drop", "value")
+    )
+
+
+def _leader(search: Search) -> Point:
+    """The best of what was not cut: what is cut is lowered as it is."""
+    whole = [t for t in search.ranked if not any(search.point_of(t)[c] for c in search.space.cuts)]
+    return search.point_of(whole[0])
+
+
+def _measures(search: Search) -> list[str]:
+    """What pruning is to save, by what the user wants to be small."""
+    wanted = {name for name, weight in search.objective.weights if weight >= 0.5}
+    bounded = {limit.figure for limit in search.budget.limits}
+    figures = {"latency": "latency_ms", "size": "size_bytes", "download": "download_bytes",
+               "memory": "memory_bytes", "macs": "macs"}  # fmt: skip
+    found = [
+        of
+        for of, names in COSTS.items()
+        if any(name in wanted or figures[name] in bounded for name in names)
+    ]
+    return found or ["macs"]
+
+
+def _hopeless(search: Search, trial: Trial) -> bool:
+    """Whether no training that is allowed would bring its accuracy back."""
+    bound = _bound(search)
+    if trial.figures is None or bound is None:
+        return False
+    rungs = 0 if search.space.learning is None else search.space.learning.rungs
+    return max(0.0, trial.figures.drop) * DECAY**rungs > bound
+
+
+def _bound(search: Search) -> float | None:
+    """Of the drop."""
+    return next((x.bound for x in search.budget.limits if x.figure == "drop"), None)
+
+
+def _recovery(search: Search, trial: Trial) -> int:
+    return search.point_of(trial).get("recovery", 0)
+
+
+def _promising(search: Search, trials: list[Trial], left: int) -> list[Trial]:
+    """Those that may yet hold and would then be better than the best that holds, the most
+    rewarding first.
+
+    Args:
+        left: rungs that may follow; the drop is taken to fall by `DECAY` on each, at best.
+    """
+    best = search.best
+    bar = search.cost(best) if best is not None and search.holds(best) else None
+    bound = _bound(search)
+    others = [x for x in search.budget.limits if x.figure not in ("drop", "value")]
+    rows = []
+    for trial in trials:
+        if bar is not None and search.cost(trial) >= bar:
+            continue
+        missed = sum(limit.excess(trial.figures) for limit in others)
+        hoped = max(0.0, trial.figures.drop) * DECAY ** (left + 1)
+        late = 0.0 if bound is None else max(0.0, hoped - bound)
+        rows.append((missed, late, search.cost(trial), trial.number, trial))
+    return [row[-1] for row in sorted(rows)]
+
+
+def _affordable(search: Search, rung: int) -> int:
+    """How many may be trained on this rung in the time that is left."""
+    if search.left == float("inf") or not search.pace:
+        return TRAINED
+    seconds = search.pace * search.space.learning.epochs(rung - 1)
+    return int(search.crew.size * search.left // max(seconds, 1e-9))
+
+
+def _in_time(search: Search, point: Point) -> bool:
+    """Whether there is time for the training of a point."""
+    rungs = point.get("recovery", 0)
+    if not rungs:
+        return True
+    epochs = search.space.learning.training.epochs * (GROWTH**rungs - 1) / (GROWTH - 1)
+    return search.pace * epochs <= search.left
