@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgewise.math import codebook_fit
 from edgewise.math.codebook import kmeans
 from edgewise.math.codebook_fit import choose, cost, fit_values, improve, settle, values_of
 
@@ -56,6 +57,14 @@ def test_the_values_are_the_least_squares_solution():
             moved = best.clone()
             moved[:, place] += torch.where(best[:, place] == 0, 0, by)
             assert (cost(weight, hessian, values_of(moved, at, unit)) >= least - 1e-9).all()
+
+
+def test_columns_in_blocks_are_as_columns_one_by_one(monkeypatch):
+    weight, hessian, codebook, unit, zero = layer(2, True, True, 3)
+    at, _ = choose(weight, hessian, codebook, unit, zero)
+    whole = improve(weight, hessian, codebook, at, unit, zero)
+    monkeypatch.setattr(codebook_fit, "BLOCK", 7)
+    assert torch.equal(improve(weight, hessian, codebook, at, unit, zero), whole)
 
 
 def test_what_is_fixed_stays_so():

@@ -16,7 +16,6 @@ from ..graph.fold import fold
 from ..graph.patches import groups_of
 from ..math.codebook import NF4, STARTS, kmeans, nearest, powers_of_two
 from ..math.codebook_fit import settle, values_of
-from ..math.sparse_solve import least_squares
 from ..model import Model
 from ..step import Plan, Step
 from .reconstruct import Chooser, reconstruct
@@ -200,10 +199,10 @@ class Cluster(Step):
                 return best
             weight = weights[name].values
             zero = (weight == 0).reshape(best.shape)
-            best = least_squares(best, hessian, best, ~zero)
             counts = hessian.diagonal(dim1=1, dim2=2)[:, None].expand_as(best)
             codebook, _, scale = self._values(
-                best.reshape(weight.shape).float(), counts.reshape(weight.shape)
+                best.masked_fill(zero, 0).reshape(weight.shape).float(),
+                counts.reshape(weight.shape),
             )
             unit = torch.ones_like(best)
             if scale is not None:

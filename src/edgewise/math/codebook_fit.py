@@ -19,6 +19,8 @@ from .gptq import sweep
 
 __all__ = ["choose", "cost", "fit_values", "improve", "settle", "values_of"]
 
+BLOCK = 64  # columns between which slopes are brought up to date one by one
+
 
 def values_of(codebook: Tensor, at: Tensor, unit: Tensor) -> Tensor:
     """The weights (groups, rows, columns), float64.
@@ -100,16 +102,21 @@ def improve(
     h, at = hessian.double(), at.clone()
     rows = codebook.double().expand(weight.shape[0] * weight.shape[1], -1).contiguous()
     found = values_of(codebook, at, unit)
-    slope = (found - weight.double()) @ h
-    for k in range(weight.shape[-1]):
-        now, one = found[..., k], unit[..., k]
-        best = now - slope[..., k] / h[:, None, k, k]
-        place = nearest((best / one).reshape(-1, 1), rows)
-        moved = rows.gather(1, place).view(now.shape) * one
-        place = place.view(now.shape).where(~zero[..., k], at[..., k])
-        moved = moved.where(~zero[..., k], now)
-        slope += (moved - now)[..., None] * h[:, None, k]
-        found[..., k], at[..., k] = moved, place
+    slopes = (found - weight.double()) @ h
+    for first in range(0, weight.shape[-1], BLOCK):
+        block = slice(first, first + BLOCK)
+        before, inner = found[..., block].clone(), h[:, block, block]
+        slope = slopes[..., block]
+        for i in range(before.shape[-1]):
+            k = first + i
+            now, one, stays = found[..., k], unit[..., k], zero[..., k]
+            best = now - slope[..., i] / inner[:, None, i, i]
+            place = nearest((best / one).reshape(-1, 1), rows)
+            moved = (rows.gather(1, place).view(now.shape) * one).where(~stays, now)
+            at[..., k] = place.view(now.shape).where(~stays, at[..., k])
+            slope = slope + (moved - now)[..., None] * inner[:, None, i]
+            found[..., k] = moved
+        slopes += (found[..., block] - before) @ h[:, block]
     return at
 
 
