@@ -43,6 +43,12 @@ def test_a_step_is_one_name_with_its_fields(step):
         Trial(3, "int8", "litert", 1, (step,))
 
 
+def test_a_trial_is_named_by_what_tells_it_apart():
+    steps = {"prune": {"reconstruct": True, "amount": 0.5, "of": "macs"}}, {"quantize": {}}
+    assert Trial(1, "cut", "litert", steps=steps).name == "prune 0.5, macs + quantize on litert"
+    assert Trial(0, "float", "litert").name == "float on litert"
+
+
 def test_counts_of_classes_are_square():
     with pytest.raises(InputError, match="2 classes"):
         Classes(("a", "b"), ((1, 0), (0, 1)), ((1, 0),))

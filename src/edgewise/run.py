@@ -261,6 +261,10 @@ def read_run(path: Path) -> Run:
 
 def _told(step: dict[str, Any]) -> str:
     ((name, fields),) = step.items()
-    told = {k: v for k, v in fields.items() if isinstance(v, str | int | float)}
+    told = {
+        k: v
+        for k, v in fields.items()
+        if isinstance(v, str | int | float) and not isinstance(v, bool)
+    }
     first = ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in list(told.values())[:2])
     return f"{name} {first}" if first else name

@@ -10,11 +10,14 @@ from hypothesis import strategies as st
 
 from edgewise.reporting.figures import (
     bytes_text,
+    lost_text,
     metric_text,
     ms_text,
     percent_text,
     points_text,
     ratio_text,
+    seconds_text,
+    times_text,
 )
 
 
@@ -35,6 +38,14 @@ from edgewise.reporting.figures import (
         (points_text("accuracy", -0.00001), "0.00"),
         (points_text("mae", -0.5), "−0.5000"),
         (ratio_text(0.523, (0.5, 0.551)), "0.52× (0.50 to 0.55)"),
+        (ratio_text(0.1719, (0.1693, 0.1741)), "0.172× (0.169 to 0.174)"),
+        (times_text(5.2), "5.20×"),
+        (times_text(12.01), "12.0×"),
+        (lost_text(0.284, (-0.12, 0.68)), "0.28 (−0.12 to 0.68)"),
+        (seconds_text(4.2), "4.2 s"),
+        (seconds_text(1796.4), "29 min 56 s"),
+        (seconds_text(59.99), "1 min 00 s"),
+        (seconds_text(3599.7), "1 h 00 min"),
     ],
 )
 def test_as_people_read_them(text, expected):

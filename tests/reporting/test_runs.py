@@ -8,7 +8,6 @@ import pytest
 
 from edgewise.goals import Budget, Figures
 from edgewise.reporting.effects import confusions, layers, matrices, recalls
-from edgewise.reporting.figures import seconds_text
 from edgewise.reporting.fronts import fronts
 from edgewise.reporting.runs import changes, evidence, measured, not_run
 from edgewise.reporting.terminal import console, run, standing
@@ -192,13 +191,6 @@ def test_a_recipe_is_what_apply_reads(tmp_path):
     file.write_text(recipe_text(fit_like().trial(BEST)))
     assert [type(s).__name__ for s in read_recipe(file).steps] == ["Prune", "Distill", "Quantize"]
     assert recipe_text(Trial(0, "float", "litert")).startswith("#")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(4.2, "4.2 s"), (1796.4, "29 min 56 s"), (3725, "1 h 02 min")]
-)
-def test_times_are_read_at_a_glance(seconds, text):
-    assert seconds_text(seconds) == text
 
 
 @pytest.mark.parametrize("found", [fit_like(), missed(), unlabelled(), poor(), hostile("\x1b[2J")])

@@ -18,6 +18,7 @@ __all__ = [
     "points_text",
     "ratio_text",
     "seconds_text",
+    "times_text",
 ]
 
 PROPORTIONS = ("accuracy", "top5", "f1", "auc")  # 0..1, shown in percent
@@ -69,13 +70,19 @@ def lost_text(points: float, ci95: Interval = None) -> str:
 
 
 def ratio_text(ratio: float, ci95: Interval = None) -> str:
-    """``0.52× (0.50 to 0.54)``."""
-    return f"{ratio:.2f}×" + interval_text(ci95, lambda v: f"{v:.2f}")
+    """``0.52× (0.50 to 0.54)``; with a third digit where two say little, ``0.192×``."""
+    places = 2 if ratio >= 0.2 else 3
+    return f"{ratio:.{places}f}×" + interval_text(ci95, lambda v: f"{v:.{places}f}")
+
+
+def times_text(times: float) -> str:
+    """``5.20×``, ``12.0×``."""
+    return f"{_three(times)}×"
 
 
 def seconds_text(seconds: float) -> str:
     """``1 h 02 min``, ``29 min 56 s``, ``4.2 s``."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 3600:

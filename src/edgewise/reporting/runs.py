@@ -9,7 +9,15 @@ from typing import Any
 from ..goals import Figures
 from ..run import Run
 from .columns import CONDITIONS, FIGURES, filled
-from .figures import bytes_text, lost_text, ms_text, percent_text, ratio_text, seconds_text
+from .figures import (
+    bytes_text,
+    lost_text,
+    ms_text,
+    percent_text,
+    ratio_text,
+    seconds_text,
+    times_text,
+)
 from .report import Report, Row
 from .verdicts import bound_text, chosen, value_text
 
@@ -37,7 +45,7 @@ def _changes(run: Run) -> Iterator[Change]:
         faster = after.ratio <= 1
         times = 1 / after.ratio if faster else after.ratio
         yield Change(
-            f"{times:.2f}× {'faster' if faster else 'slower'}",
+            f"{times_text(times)} {'faster' if faster else 'slower'}",
             _from_to(before.latency_ms, after.latency_ms, ms_text),
             f"{run.budget.percentile} of one inference",
         )
@@ -47,7 +55,7 @@ def _changes(run: Run) -> Iterator[Change]:
             smaller = new <= old
             times = old / new if smaller else new / old
             yield Change(
-                f"{times:.2f}× {'smaller' if smaller else 'larger'}",
+                f"{times_text(times)} {'smaller' if smaller else 'larger'}",
                 _from_to(old, new, bytes_text),
                 of,
             )
