@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from hypothesis import strategies as st
+
 from edgewise.explaining import Explanation, OperatorTime
 from edgewise.explaining.findings import Finding
 from edgewise.goals import Budget, Figures
 from edgewise.record import Agreement, Curves, Damage, Latency, Measurement
 from edgewise.run import Arm, Classes, LayerChange, Proof, Run, Samples, Trial
 
-__all__ = ["BEST", "LAYERS", "fit_like", "hostile", "missed", "poor", "unlabelled"]
+from .reports import NAME, maybe
+
+__all__ = ["BEST", "LAYERS", "fit_like", "hostile", "missed", "poor", "runs", "unlabelled"]
 
 MACHINE = {"cpu": "Cortex-A72", "cores": 4, "memory_bytes": 4_000_000_000, "flags": ["asimd"]}
 VERSIONS = {"edgewise": "0.1.0", "onnxruntime": "1.31.0", "torch": "2.13.0"}
@@ -263,3 +267,42 @@ def poor() -> Run:
     return fit_like(
         trials=failed, best=None, proof=None, front=(), runners_up=(), arms=(), curves=()
     )
+
+
+def runs() -> st.SearchStrategy[Run]:
+    """Any run: figures there or not, whatever they are."""
+    some = st.integers(0, 10**12) | st.just(1)
+    real = st.floats(-1e3, 1e9) | st.sampled_from([0.0, 1.0])
+    pair = st.tuples(real, real)
+    figures = st.builds(
+        Figures, value=maybe(real), drop=maybe(real), drop_ci95=maybe(pair),
+        latency_ms=maybe(st.floats(0, 1e6)), ratio=maybe(st.floats(0, 1e6)),
+        ratio_ci95=maybe(pair), size_bytes=maybe(some), download_bytes=maybe(some),
+    )  # fmt: skip
+    trial = st.builds(
+        Trial, st.just(0), NAME, st.sampled_from("abcde"), maybe(st.integers(1, 9)),
+        st.lists(st.dictionaries(NAME, st.just({"a": 0.5}), min_size=1, max_size=1)).map(tuple),
+        maybe(figures), reason=NAME,
+    )  # fmt: skip
+    budget = st.builds(
+        Budget, maybe(st.floats(0, 9)), maybe(st.floats(0, 1)), maybe(st.floats(1e-3, 1e3)),
+        maybe(st.floats(1, 1e9)),
+    )  # fmt: skip
+
+    def made(found: list[Trial], budget: Budget, proven: Figures | None, labelled: bool) -> Run:
+        trials = tuple(replace(t, number=i) for i, t in enumerate(found))
+        best = len(trials) - 1 if trials else None
+        run = fit_like(
+            budget=budget, trials=trials, best=best, reference=0 if trials else None,
+            front=tuple(range(len(trials)))[::2], runners_up=(), arms=(Arm("x", best),),
+        )  # fmt: skip
+        proof = proven and best is not None
+        return replace(
+            run,
+            samples=replace(run.samples, labelled=labelled),
+            proof=replace(run.proof, figures=proven, verdicts=budget.verdicts(proven))
+            if proof
+            else None,
+        )
+
+    return st.builds(made, st.lists(trial, max_size=6), budget, maybe(figures), st.booleans())

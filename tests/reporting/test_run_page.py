@@ -7,6 +7,7 @@ import hashlib
 import re
 
 import pytest
+from hypothesis import given, settings
 
 import edgewise as ew
 from edgewise.record import encode
@@ -14,12 +15,14 @@ from edgewise.reporting.effects import recalls
 from edgewise.reporting.fronts import fronts
 from edgewise.reporting.html import fragment, page
 from edgewise.reporting.runs import changes, evidence, measured, not_run
+from edgewise.reporting.terminal import console
+from edgewise.reporting.terminal import run as shown
 from edgewise.reporting.trials import ablation, front, recipe_text, trials
 from edgewise.reporting.verdicts import headline, obstacles, verdicts
 from edgewise.run import FILE
 
 from .browser import browser
-from .runs import BEST, fit_like, hostile, missed, poor, unlabelled
+from .runs import BEST, fit_like, hostile, missed, poor, runs, unlabelled
 from .test_html import EVIL, TAGS, VOID, Page, squeezed
 
 VOID |= {"path", "circle"}  # which end themselves
@@ -99,6 +102,21 @@ def test_hostile_names_are_text(made):
     assert not [name for name, _ in found.attributes if name.startswith("on")]
     assert found.tags.count("script") == (made is page)
     assert "{{ 7 * 7 }}" in found.text and found.text.count("<script>") >= 10
+
+
+@given(runs())
+@settings(max_examples=40)
+def test_any_run_is_shown(run):
+    for made in (page, fragment):
+        assert set(Page(made(run)).tags) <= RUN_TAGS
+    assert headline(run) in Page(page(run)).text
+    for plot in fronts(run):
+        for point in plot.points:
+            assert 0 <= point.x <= 100 and 0 <= point.y <= 100
+    terminal = console()
+    with terminal.capture() as text:
+        terminal.print(shown(run))
+    assert not [c for c in text.get() if not c.isprintable() and c != "\n"]
 
 
 def test_a_notebook_shows_verdict_fronts_and_table():
