@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -19,7 +20,7 @@ from edgewise.reporting.terminal import console
 from edgewise.reporting.terminal import run as shown
 from edgewise.reporting.trials import ablation, front, recipe_text, trials
 from edgewise.reporting.verdicts import headline, obstacles, verdicts
-from edgewise.run import FILE
+from edgewise.run import FILE, Trial
 
 from .browser import browser
 from .runs import BEST, fit_like, hostile, missed, poor, runs, unlabelled
@@ -105,7 +106,7 @@ def test_hostile_names_are_text(made):
 
 
 @given(runs())
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_any_run_is_shown(run):
     for made in (page, fragment):
         assert set(Page(made(run)).tags) <= RUN_TAGS
@@ -189,10 +190,17 @@ def _at(tab, what, point):
     getattr(tab, what)(left + width * point.x / 100 + 1, top + height * point.y / 100 + 1)
 
 
+def test_many_trials_are_folded_away():
+    run = fit_like()
+    many = replace(run, trials=(*run.trials, *(Trial(i, "x", "litert") for i in range(26, 60))))
+    assert "<details open>" in page(run) and "<details open>" not in page(many)
+
+
 @pytest.mark.slow
 def test_without_scripts_a_point_leads_to_its_row(tmp_path):
     file = tmp_path / "report.html"
-    file.write_text(page(fit_like()))
+    many = (*fit_like().trials, *(Trial(i, "x", "litert") for i in range(26, 60)))
+    file.write_text(page(fit_like(trials=many)))
     with browser(tmp_path) as tab:
         tab.tell("Emulation.setScriptExecutionDisabled", value=True)
         tab.width(1200)
@@ -200,6 +208,7 @@ def test_without_scripts_a_point_leads_to_its_row(tmp_path):
         assert tab.ask("document.getElementById('point').hidden")
         _at(tab, "click", fronts(fit_like())[1].points[-1])
         assert tab.ask("location.hash") == f"#trial-{BEST}"
+        assert tab.ask(f"document.querySelector('#trial-{BEST}').checkVisibility()")
         assert tab.ask(f"document.querySelector('#trial-{BEST} pre').textContent") == (
             recipe_text(fit_like().trial(BEST))
         )
