@@ -7,15 +7,13 @@ from edgewise.compress.round_weights import METHODS, RoundWeights
 from edgewise.edge.runners import RUNTIMES
 from edgewise.errors import DataError, InputError, StepError
 from edgewise.graph.canonical import FAKE_QUANTIZE
-from edgewise.loading.torch import load_module
 from edgewise.lowering import lower
 
-from ..nets import NETS, make
+from ..nets import NETS, loaded
 
 
 def few_bits(name, bits=4):
-    net, x = make(name)
-    model = load_module(net, x[:1])
+    model, x = loaded(name)
     data = {"calibration": x.numpy()}
     return model, Quantize("int8", weight_bits=bits)(model, data), data, x.numpy()
 
@@ -79,10 +77,9 @@ def test_the_runtimes_give_the_integers_of_the_model(tmp_path):
         assert file.agreement.max_steps < 0.01
 
 
-@pytest.mark.parametrize("scheme", ["int8-weights", "int4-weights", "int4-dynamic"])
+@pytest.mark.parametrize("scheme", ["int8-weights", "int4-weights", "int4-affine", "int4-dynamic"])
 def test_weights_beside_floats_are_rounded_too(scheme):
-    net, x = make("perceptron")
-    model = load_module(net, x[:1])
+    model, x = loaded("perceptron")
     data = {"calibration": x.numpy()}
     small = Quantize(scheme, group=4 if "int4" in scheme else None)(model, data)
     plan = RoundWeights().plan(small, _as_data(data, small))
@@ -102,8 +99,7 @@ def test_the_same_seed_gives_the_same_weights():
 
 
 def test_bad_calls_are_refused():
-    net, x = make("perceptron")
-    model = load_module(net, x[:1])
+    model, x = loaded("perceptron")
     with pytest.raises(StepError, match="quantize the model first"):
         RoundWeights()(model, {"calibration": x.numpy()})
     with pytest.raises(DataError, match="give data="):

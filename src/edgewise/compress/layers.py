@@ -25,7 +25,7 @@ class Layer:
         node: the operator.
         weight: the ``get_attr`` node of the weight, before its fake-quantize.
         scale: float32, of each number of the weight.
-        quant_min, quant_max: of the weight's integers.
+        low, high: the least and largest number of steps from zero, shaped like `scale`.
         axis: of the weight that numbers the output channels.
     """
 
@@ -33,8 +33,8 @@ class Layer:
     node: fx.Node
     weight: fx.Node
     scale: Tensor
-    quant_min: int
-    quant_max: int
+    low: Tensor
+    high: Tensor
     axis: int
 
     @property
@@ -43,19 +43,19 @@ class Layer:
 
 
 def layer_of(module: fx.GraphModule, node: fx.Node) -> Layer | None:
-    """The layer of this operator; None for any other, and for weights on no symmetric grid."""
+    """The layer of this operator; None for any other, and for weights on no constant grid."""
     if node.target not in CONVOLUTIONS:
         return None
     fake = node.args[1]
     if fake.target is not FAKE_QUANTIZE or fake.args[0].op != "get_attr":
         return None
     scale, zero_point = (constant(module, a) for a in fake.args[1:3])
-    if zero_point.any():
-        return None
-    ones = torch.ones_like(constant(module, fake.args[0])).detach()
-    scale = dequantize(ones, scale.detach(), zero_point, fake.args[5])
-    at = CONVOLUTIONS[node.target]
-    return Layer(layer(node), node, fake.args[0], scale, fake.args[3], fake.args[4], at)
+    whole = torch.ones_like(constant(module, fake.args[0])).detach()
+    ones = torch.ones_like(scale).detach()
+    none, axis = torch.zeros_like(zero_point), fake.args[5]
+    scale = dequantize(whole, scale.detach(), none, axis)
+    low, high = (dequantize(end * whole, ones, zero_point, axis) for end in fake.args[3:5])
+    return Layer(layer(node), node, fake.args[0], scale, low, high, CONVOLUTIONS[node.target])
 
 
 def bias_of(module: fx.GraphModule, node: fx.Node) -> Tensor | None:

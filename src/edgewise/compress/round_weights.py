@@ -106,7 +106,7 @@ class RoundWeights(Step):
         skipped = {layers[node].name: reason for node, reason in reasons.items() if reason}
         rounded = {node: found for node, found in layers.items() if not reasons[node]}
         if not layers:
-            raise StepError("no layer has weights on a symmetric grid: there is nothing to round")
+            raise StepError("no layer has weights on a grid: there is nothing to round")
         split = streamed(model, data.require("calibration"), self.samples)
         rows: dict[str, RoundedLayer] = {}
         evidence: dict[fx.Node, Moments] = {}
@@ -151,10 +151,10 @@ class RoundWeights(Step):
         weight, node = constant(module, found.weight).detach(), found.node
         rows = weight.double().reshape(*seen.y.shape, -1)
         scale = found.scale.double().reshape(rows.shape)
-        limits = found.quant_min, found.quant_max
+        low, high = (limit.reshape(rows.shape) for limit in (found.low, found.high))
         moments = seen.inputs()  # about the means: the bias takes care of those
         offers = [
-            choose(rows, moments, scale, *limits) * scale
+            choose(rows, moments, scale, low, high) * scale
             for choose in (nearest, METHODS[self.method])
         ]
         errors = [seen.error(offer) for offer in offers]

@@ -13,35 +13,39 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["nearest", "round_weights", "sweep"]
+__all__ = ["nearest", "round_weights", "spread", "sweep"]
 
 
 def round_weights(
-    weight: Tensor, hessian: Tensor, scale: Tensor, quant_min: int, quant_max: int,
+    weight: Tensor, hessian: Tensor, scale: Tensor, low: Tensor | int, high: Tensor | int,
     *, damping: float = 0.01,
 ) -> Tensor:  # fmt: skip
-    """The integers whose layer output, not whose values, are closest to the weights'.
+    """The steps whose layer output, not whose values, are closest to the weights'.
 
     Args:
         weight: (groups, rows, columns): one group for a plain layer; rows are output channels.
         hessian: (groups, columns, columns), the sum of ``x x^T`` over the layer's inputs.
-        scale: (groups, rows), or like `weight`; symmetric.
+        scale: (groups, rows), or like `weight`: a step.
+        low, high: the least and largest number of steps from zero: one, or shaped like `scale`.
         damping: added to the Hessian's diagonal, as a share of its mean (section 3.3).
 
     Returns:
-        int32 like `weight`, in [quant_min, quant_max].
+        int32 like `weight`, in [low, high].
     """
-    step = _spread(scale, weight)
+    step = spread(scale, weight)
     diagonal = hessian.double().diagonal(dim1=-2, dim2=-1)
     # Columns with the largest inputs first, while all others can still make up for them.
     order = diagonal.argsort(-1, descending=True)
-    ordered = step.gather(-1, order[:, None, :].expand_as(step))
+    ordered, low, high = (
+        each.gather(-1, order[:, None, :].expand_as(step))
+        for each in (step, spread(low, weight), spread(high, weight))
+    )
     integers = torch.empty_like(step)
 
     def choose(k: int, w: Tensor, pivots: Tensor) -> Tensor:
-        unit = ordered[..., k : k + 1]
-        integers[..., k : k + 1] = (w[..., k : k + 1] / unit).round().clamp(quant_min, quant_max)
-        return integers[..., k : k + 1] * unit
+        at = (..., slice(k, k + 1))
+        integers[at] = (w[at] / ordered[at]).round().clamp(low[at], high[at])
+        return integers[at] * ordered[at]
 
     sweep(weight, hessian, choose, order=order, damping=damping)
     back = order.argsort(-1)[:, None, :].expand_as(integers)
@@ -91,12 +95,14 @@ def sweep(
 
 
 def nearest(
-    weight: Tensor, hessian: Tensor, scale: Tensor, quant_min: int, quant_max: int
+    weight: Tensor, hessian: Tensor, scale: Tensor, low: Tensor | int, high: Tensor | int
 ) -> Tensor:
-    """The integers nearest to the weights, whatever the inputs; arguments as in `round_weights`."""
-    integers = torch.round(weight / _spread(scale, weight)).clamp(quant_min, quant_max)
-    return integers.to(torch.int32)
+    """The steps nearest to the weights, whatever the inputs; arguments as in `round_weights`."""
+    steps = torch.round(weight / spread(scale, weight))
+    return steps.clamp(spread(low, weight), spread(high, weight)).to(torch.int32)
 
 
-def _spread(scale: Tensor, weight: Tensor) -> Tensor:
-    return (scale if scale.ndim == weight.ndim else scale[..., None]).double().expand_as(weight)
+def spread(value: Tensor | int, weight: Tensor) -> Tensor:
+    """One number, or one a row, as float64 for each weight."""
+    value = torch.as_tensor(value)
+    return (value if value.ndim == weight.ndim else value[..., None]).double().expand_as(weight)
