@@ -36,6 +36,7 @@ __all__ = ["Segment", "encode", "size_of"]
 PERIODS = (8, 16)  # for what has no kernels
 SMALLEST = 512  # numbers; below, a tensor is rest: each costs the decoder some time
 MOST_VALUES = 256
+LARGEST_KERNEL = 64  # numbers; each is a plane, and many small planes are slow to decode
 
 
 @dataclass(frozen=True)
@@ -264,7 +265,7 @@ def _arrangements(shape: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], int
     if rank >= 3:
         for order in (natural, (0, rank - 1, *range(1, rank - 1)), (rank - 1, *range(rank - 1))):
             kernel = math.prod(shape[axis] for axis in order[2:])
-            if 3 < kernel < math.prod(shape):
+            if 3 < kernel <= LARGEST_KERNEL:
                 yield order, 1, (kernel,)
     yield natural, min(1, rank - 1), PERIODS
     if rank >= 2:
@@ -295,16 +296,20 @@ def _cost(part: Part, symbols: np.ndarray) -> float:
     """Bits, when no other tensor was coded before."""
     tables, bits = Tables(), 0.0
 
-    def step(base: np.ndarray, tables: Tables, t: int, wide: int) -> np.ndarray:
+    def step(base: np.ndarray, tables: Tables, t: int, count: int, wide: int) -> np.ndarray:
         nonlocal bits
-        plane = symbols[:, t :: part.period].reshape(-1)
-        freq = tables.freq.take((base >> (BITS - 8)) + plane)
-        bits += BITS * len(plane) - float(np.log2(freq).sum())
-        return plane
+        planes = _planes(symbols, part.period, t, count)
+        freq = tables.freq.take((base >> (BITS - 8)) + planes)
+        bits += BITS * len(planes) - float(np.log2(freq).sum())
+        return planes
 
     tables.begin(part.low, part.high)
     code_matrix(step, tables, *symbols.shape, part.period, part.mean / 64)
     return bits
+
+
+def _planes(symbols: np.ndarray, period: int, t: int, count: int) -> np.ndarray:
+    return np.concatenate([symbols[:, t + i :: period].reshape(-1) for i in range(count)])
 
 
 def _code(pieces: list[tuple[Piece, list[np.ndarray]]], lanes: int) -> bytes:
@@ -314,14 +319,14 @@ def _code(pieces: list[tuple[Piece, list[np.ndarray]]], lanes: int) -> bytes:
         parts = [part for part in piece.parts if part.period != RAW]
         for part, symbols in zip(parts, matrices, strict=True):
 
-            def step(base, tables, t, wide, symbols=symbols, period=part.period):
-                plane = symbols[:, t::period].reshape(-1)
-                key = (base >> (BITS - 8)) + plane
+            def step(base, tables, t, count, wide, symbols=symbols, period=part.period):
+                planes = _planes(symbols, period, t, count)
+                key = (base >> (BITS - 8)) + planes
                 encoder.put(
                     tables.freq.take(key).astype(np.uint16),
                     tables.start.take(key).astype(np.uint16),
                 )
-                return plane
+                return planes
 
             tables.begin(part.low, part.high)
             code_matrix(step, tables, *symbols.shape, part.period, part.mean / 64)

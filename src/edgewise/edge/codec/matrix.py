@@ -10,7 +10,7 @@ output channel) and its column (an input channel) have on average, as if both we
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -25,18 +25,19 @@ SIZES = np.abs(np.arange(256) - 128).astype(np.uint8)  # magnitude of each symbo
 
 
 def code_matrix(
-    step: Callable[[np.ndarray, Tables, int, int], np.ndarray],
+    step: Callable[[np.ndarray, Tables, int, int, int], np.ndarray],
     tables: Tables,
     rows: int,
     columns: int,
     period: int,
     mean: float,
 ) -> None:
-    """Go through the planes of a matrix, asking `step` to code each.
+    """Go through the planes of a matrix, asking `step` to code one or several.
 
     Args:
-        step: takes the classes of a plane's symbols (flat, row by row), the tables, the plane's
-            number and how many columns it has; gives its symbols, uint8, 128 for zero.
+        step: takes the classes of the planes' symbols (flat: plane by plane, row by row), the
+            tables, the first plane's number, how many planes and how many columns each has; gives
+            their symbols, uint8, 128 for zero.
         mean: of the magnitudes.
     """
     width = -(-columns // period)
@@ -44,8 +45,7 @@ def code_matrix(
     by_row, by_column = np.zeros(rows), np.zeros(width)
     seen_row, seen_column = 0, np.zeros(width)
     mean = max(mean, FLOOR)
-    for t in range(min(period, columns)):
-        wide = -(-(columns - t) // period)
+    for t, count, wide in _steps(period, columns):
         row = (BETA * mean + by_row) / (BETA + seen_row)
         column = (BETA * mean + by_column[:wide]) / (BETA + seen_column[:wide])
         factor = SCALE / (ALPHA + t)
@@ -53,13 +53,30 @@ def code_matrix(
         expected = total[:, :wide] * np.float32(factor)
         expected += row[:, None] * column.astype(np.float32)
         base = class_of(expected.astype(np.int32).reshape(-1))
-        symbols = step(base, tables, t, wide)
+        if count > 1:
+            base = np.tile(base, count)
+        symbols = step(base, tables, t, count, wide)
         tables.update(base, symbols)
-        if t + 1 == min(period, columns):
+        if t + count == min(period, columns):
             return
-        size = SIZES.take(symbols).reshape(rows, wide)
+        size = SIZES.take(symbols).reshape(count, rows, wide)
+        size = size[0] if count == 1 else size.sum(0, dtype=np.uint16)
         total[:, :wide] += size
         by_row += size.sum(1, dtype=np.int32)
         by_column[:wide] += size.sum(0, dtype=np.int32)
-        seen_row += wide
-        seen_column[:wide] += rows
+        seen_row += wide * count
+        seen_column[:wide] += rows * count
+
+
+def _steps(period: int, columns: int) -> Iterator[tuple[int, int, int]]:
+    """The first plane, how many and their columns: as many at once as were coded before.
+
+    So a plane knows at least half of what it could, and small tensors take few steps.
+    """
+    t, end = 0, min(period, columns)
+    while t < end:
+        wide = -(-(columns - t) // period)
+        as_wide = end if columns % period == 0 or t >= columns % period else columns % period
+        count = min(max(1, t), as_wide - t)
+        yield t, count, wide
+        t += count

@@ -17,7 +17,7 @@ from .tables import Tables
 
 __all__ = ["FORMAT", "HEAD", "decode"]
 
-FORMAT = 1
+FORMAT = 2
 HEAD = struct.Struct("<BH3I")
 LARGEST_TABLE = 1 << 22
 
@@ -113,9 +113,10 @@ def _matrix(part: Part, rows: int, columns: int, decoder: Decoder, tables: Table
     """The numbers of one part, uint8 (rows, columns)."""
     out = np.empty((rows, columns), np.uint8)
 
-    def step(base: np.ndarray, tables: Tables, t: int, wide: int) -> np.ndarray:
+    def step(base: np.ndarray, tables: Tables, t: int, count: int, wide: int) -> np.ndarray:
         symbols = decoder.take(base, tables.symbols, tables.freq, tables.start)
-        out[:, t :: part.period] = symbols.reshape(rows, wide)
+        for i, plane in enumerate(symbols.reshape(count, rows, wide)):
+            out[:, t + i :: part.period] = plane
         return symbols
 
     tables.begin(part.low, part.high)

@@ -19,7 +19,9 @@ SCALE = 16  # of an expected magnitude as it is looked up
 SEEN = 16  # what one symbol counts
 PRIOR = 64 * SEEN  # what the distribution that a class begins with counts
 FADE = 3  # at each new tensor a count loses one part of 2 to this power
-FIRST = 512  # symbols until the tables are made anew, then when they grew by a half
+FIRST = 2048  # symbols until the tables are made anew, then when they are GROWTH times as many
+GROWTH = 4
+UNCOUNTED = 1 << 16  # symbols that may wait to be counted
 OFFSET = 128  # symbol of zero
 
 
@@ -63,34 +65,52 @@ class Tables:
     def __init__(self) -> None:
         self._counts = _priors()
         self._priors = self._counts.copy()
+        self._low = self._high = -1
+        self._waiting: list[np.ndarray] = []
+        self._uncounted = 0
 
     def begin(self, low: int, high: int) -> None:
         """Turn to a new tensor with symbols in [low, high]."""
+        self._count()
         faded = self._counts - self._priors
         self._counts = self._priors + faded - (faded >> FADE)
+        same = (low, high) == (self._low, self._high)
         self._low, self._high = low, high
-        self._since, self._seen = 0, FIRST
-        self._make()
+        self._seen, self._due = 0, FIRST
+        if not same:  # else the last tables do until there are new counts
+            self._make()
 
     def update(self, base: np.ndarray, symbols: np.ndarray) -> None:
-        """Count symbols that were coded."""
-        keys = (base >> (BITS - 8)) + symbols
-        self._counts += SEEN * np.bincount(keys, minlength=CLASSES * 256).reshape(CLASSES, 256)
-        self._since += len(symbols)
+        """Take note of symbols that were coded."""
+        self._waiting.append((base >> (BITS - 8)) + symbols)
+        self._uncounted += len(symbols)
         self._seen += len(symbols)
-        if self._since >= max(FIRST, self._seen >> 1):
-            self._since = 0
+        if self._seen >= self._due:
+            self._due = GROWTH * self._seen
+            self._count()
             self._make()
+        elif self._uncounted >= UNCOUNTED:
+            self._count()
+
+    def _count(self) -> None:
+        """Count the symbols that wait: many at once cost little more than few."""
+        if self._waiting:
+            counted = np.bincount(np.concatenate(self._waiting), minlength=CLASSES * 256)
+            self._counts += SEEN * counted.reshape(CLASSES, 256)
+            self._waiting.clear()
+            self._uncounted = 0
 
     def _make(self) -> None:
         """Frequencies of at least 1 that add up to 2^BITS."""
-        counts = self._counts[:, self._low : self._high + 1]
+        within = slice(self._low, self._high + 1)
+        counts = self._counts[:, within]
         width = counts.shape[1]
         total = counts.sum(1, keepdims=True)
         freq = 1 + counts * ((1 << BITS) - width) // np.maximum(total, 1)
         freq[np.arange(CLASSES), counts.argmax(1)] += (1 << BITS) - freq.sum(1)
-        whole = np.zeros((CLASSES, 256), np.int64)
-        whole[:, self._low : self._high + 1] = freq
-        start = np.cumsum(whole, 1) - whole
-        self.freq, self.start = whole.ravel().astype(np.uint32), start.ravel().astype(np.uint32)
-        self.symbols = np.repeat(np.tile(np.arange(256, dtype=np.uint8), CLASSES), whole.ravel())
+        self.freq, self.start = (np.zeros((CLASSES, 256), np.uint32) for _ in range(2))
+        self.freq[:, within] = freq
+        self.start[:, within] = np.cumsum(freq, 1) - freq
+        self.freq, self.start = self.freq.ravel(), self.start.ravel()
+        values = np.arange(self._low, self._high + 1).astype(np.uint8)
+        self.symbols = np.repeat(np.tile(values, CLASSES), freq.ravel())
