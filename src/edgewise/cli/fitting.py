@@ -18,10 +18,11 @@ from .app import Answer, command
 from .options import DataOptions, ModelOptions, PixelOptions
 
 if TYPE_CHECKING:
+    from ..fitting import Fitted
     from ..goals import Budget
     from ..run import Standing
 
-__all__ = ["fit"]
+__all__ = ["answer", "fit", "live"]
 
 
 @dataclass(frozen=True)
@@ -114,14 +115,13 @@ def fit(
     Exit code 1: no recipe that was found holds every budget; says which stands in the way.
     """
     from .. import fit
-    from ..reporting import terminal
 
     wanted = budget.budget()
     if data.data is None:
         raise InputError("there is nothing to judge by: give --data")
     whole = model.open(pixels)
     given = data.open(whole.signature, pixels)
-    with _live() as watch:
+    with live() as watch:
         run = fit(
             whole, given, budget=wanted, objective=objective,
             runtime="auto" if runtime == "auto" else runtime.split(","), device=device,
@@ -130,15 +130,15 @@ def fit(
             storage=storage, cache=cache, title=model.path.name,
             commands=(shlex.join(["edgewise", *sys.argv[1:]]),), watch=watch,
         )  # fmt: skip
-    page = run.folder / "report.html"
-    code = 0 if run.holds else 1
-    return Answer(_told(run), lambda: terminal.run(run.record, page=page), code)
+    return answer(run)
 
 
-def _told(run) -> dict:
+def answer(run: Fitted) -> Answer:
     """The verdict for each budget, the chosen recipe, and the artifact's figures."""
+    from ..reporting import terminal
+
     record, best = run.record, run.best
-    return {
+    data = {
         "holds": run.holds,
         "verdicts": [] if record.proof is None else record.proof.verdicts,
         "recipe": [] if best is None else best.steps,
@@ -148,10 +148,12 @@ def _told(run) -> dict:
         "seconds": record.seconds,
         "stopped": record.stopped,
     }
+    page = run.folder / "report.html"
+    return Answer(data, lambda: terminal.run(record, page=page), 0 if run.holds else 1)
 
 
 @contextmanager
-def _live() -> Iterator:
+def live() -> Iterator:
     """What to show a `Standing`: drawn anew on a terminal, else a line for each trial."""
     if not sys.stderr.isatty():
         yield _Lines()
