@@ -210,6 +210,15 @@ def test_the_terminal_shows_the_verdict_first():
     assert printed(run(missed())).count("✗") == 2
 
 
+@pytest.mark.parametrize("width", [80, 160])
+def test_the_front_fits_the_terminal(width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    text = printed(run(fit_like()))
+    assert all(fact in text for fact in ("chosen: trial 17", "680 µs", "156 kB", "max-size"))
+    assert ("download 7.29× smaller" in " ".join(text.split())) and "2.41 ms → 702 µs" in text
+    assert ("91.43 %" in text) == (width == 160)
+
+
 def test_where_a_search_stands():
     bare = printed(standing(Standing("float")))
     assert "float" in bare and "0 trials" in bare

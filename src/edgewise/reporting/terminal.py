@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -45,6 +46,7 @@ __all__ = [
     "report", "run", "sensitivity", "standing", "written",
 ]  # fmt: skip
 
+SPARED = {"accuracy", "ratio", "download"}  # columns of a front, on a narrow terminal
 NAME = 48  # characters of an operator's name
 PIPED_WIDTH = 160  # columns where the output is no terminal, which has no width
 
@@ -201,33 +203,39 @@ def run(found: Run, page: Path | None = None) -> RenderableType:
         parts += [Text(), _verdicts(rows)]
     if found.best is not None:
         best = found.trial(found.best)
-        told = " · ".join(
-            f"{c.of} {c.what}" + (f" ({c.from_to})" if c.from_to else "") for c in changes(found)
-        )
-        parts += [Text(), _plain(f"chosen: trial {best.number}, {best.name}"), _plain(told)]
+        parts += [Text(), _plain(f"chosen: trial {best.number}, {best.name}")]
         parts += [_plain(best.artifact)] if best.artifact else []
-        parts += [Text(), _front(found)]
+        parts.append(_facts({c.of: f"{c.what}  {c.from_to}".rstrip() for c in changes(found)}))
+        parts += [Text(), _Fitting(front(found))]
     sentences = (*obstacles(found), *evidence(found), *not_run(found), *found.notes)
     parts += [Text(), *map(_plain, sentences)]
     parts.append(_plain(ended(found)))
     return Group(*parts, *([_plain(f"report: {page}")] if page else []))
 
 
-def _front(found: Run) -> RenderableType:
-    """As much of the front as fits: intervals go first, then what is told last."""
-    grid = front(found)
-    for columns, short in ((grid.columns, False), (grid.columns, True), (grid.columns[:-3], True)):
-        rows = _grid(Grid(columns, grid.rows), short)
-        if rows.__rich_measure__(console(), console().options).maximum <= console().width:
-            break
-    return rows
+@dataclass(frozen=True)
+class _Fitting:
+    """As much of a table as fits: intervals go first, then what can be done without."""
+
+    grid: Grid
+
+    def __rich_console__(self, terminal: Console, options: ConsoleOptions) -> RenderResult:
+        columns = self.grid.columns
+        fewer = tuple(c for c in columns if c.title not in SPARED)
+        for chosen, short in ((columns, False), (columns, True), (fewer, True)):
+            rows = _grid(Grid(chosen, self.grid.rows), short)
+            if rows.__rich_measure__(terminal, options).maximum <= options.max_width:
+                break
+        yield rows
 
 
 def _grid(found: Grid, short: bool) -> Table:
     rows = _table(*(c.title + ">" * c.number for c in found.columns))
     for row in found.rows:
-        cells = (c.text(row) or ("–" if c.title else "") for c in found.columns)
-        rows.add_row(*(_plain(c.partition(" (")[0] if short else c) for c in cells))
+        cells = ((c, c.text(row) or ("–" if c.title else "")) for c in found.columns)
+        rows.add_row(
+            *(_plain(text.partition(" (")[0] if short and c.number else text) for c, text in cells)
+        )
     return rows
 
 
