@@ -1,16 +1,19 @@
-"""LeNet-300-100 and LeNet-5 on MNIST: prune while training, share, code; bytes without loss.
+"""LeNet-300-100 and LeNet-5 on MNIST: prune while training, share, train, code; no loss.
 
-    python -m benchmarks.lenet lenet_300_100 --sparsity 0.985
-    python -m benchmarks.lenet lenet_5 --sparsity 0.992    # Caffe's: 20 and 50 maps, 500 neurons
+    python -m benchmarks.lenet lenet_300_100    # three minutes of one core
+    python -m benchmarks.lenet lenet_5          # Caffe's: 20 and 50 maps, 500 neurons; ten
 
 Deep Compression (Han et al. 2016, arXiv:1510.00149, table 1) makes them 40 and 39 times smaller.
 Dense bytes are 4 for each weight and bias; ours are those that the codec of bundles writes for the
-integers, their scales and the biases.
+indices, the values that they share and the biases. Both are taught by the dense LeNet-5. Each stage
+is kept under ``benchmarks/out/lenet`` and goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +22,7 @@ from torch import nn
 
 import edgewise as ew
 from edgewise.train.gradual import RisingSparsity
-from edgewise.train.training import Optimizer, Training
+from edgewise.train.training import Optimizer, Session, Training
 
 from .nets import shared
 
@@ -44,7 +47,36 @@ def lenet_5() -> nn.Module:
     )  # fmt: skip
 
 
-NETS = {"lenet_300_100": lenet_300_100, "lenet_5": lenet_5}
+@dataclass(frozen=True)
+class Row:
+    """How one of them is made.
+
+    Attributes:
+        dense: its training on labels alone.
+        sparsity: the share of zeros.
+        rate, epochs: of the training in which these come.
+        half: products in bfloat16.
+    """
+
+    make: Callable[[], nn.Module]
+    dense: Training
+    sparsity: float
+    rate: float
+    epochs: float
+    half: bool = False
+
+
+NETS = {
+    "lenet_300_100": Row(
+        lenet_300_100,
+        Training(12, optimizer=Optimizer("adamw", 1e-3, decay=1e-2, clip=None), average=0.999),
+        sparsity=0.985, rate=4e-3, epochs=14,
+    ),
+    "lenet_5": Row(
+        lenet_5, Training(8, optimizer=Optimizer("adamw", 1e-3)),
+        sparsity=0.99, rate=3e-3, epochs=8, half=True,
+    ),
+}  # fmt: skip
 
 
 def mnist() -> dict[str, np.ndarray]:
@@ -63,51 +95,56 @@ def errors(model: ew.Model, data: dict[str, np.ndarray]) -> float:
     return 100 * float((logits.argmax(1) != data["y_test"]).mean())
 
 
-def trained(name: str, data: dict[str, np.ndarray], epochs: float) -> ew.Model:
-    """The dense network; kept under `benchmarks/out`."""
+def kept(name: str, make: Callable[[Session], ew.Model], half: bool = False) -> ew.Model:
+    """A Model of `OUT`; where it is not there, it is made, or gone on with."""
     path = OUT / f"{name}.pt2"
-    if path.exists():
-        return ew.load(path)
-    torch.manual_seed(0)
-    model = ew.load(NETS[name](), example=torch.zeros(1, 1, 28, 28))
-    training = Training(epochs=epochs, batch=128, optimizer=Optimizer("adamw", 1e-3))
-    model = ew.Finetune(training=training)(model, data)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    model.save(path)
-    return model
+    if not path.exists():
+        folder = OUT / f"{name}.training"
+        folder.mkdir(parents=True, exist_ok=True)
+        precision = "bfloat16" if half else "float32"
+        make(Session(folder, every=15, precision=precision)).save(path)
+    return ew.load(path)
 
 
-def thinned(model: ew.Model, data: dict[str, np.ndarray], amount: float, epochs: float) -> ew.Model:
-    """So much of it zero, while it trains on."""
-    rising = RisingSparsity(amount, 0.0, 0.6, "lamp")
-    training = Training(
-        epochs=epochs, batch=128, optimizer=Optimizer("adamw", 2e-3, decay=0.0),
-        changes=(rising,),
-    )  # fmt: skip
-    return ew.Finetune(training=training)(model, data)
+def dense(name: str, data: dict[str, np.ndarray]) -> ew.Model:
+    """Trained on labels alone."""
+
+    def make(session: Session) -> ew.Model:
+        torch.manual_seed(0)
+        model = ew.load(NETS[name].make(), example=torch.zeros(1, 1, 28, 28))
+        return ew.Finetune(training=NETS[name].dense, session=session)(model, data)
+
+    return kept(f"{name}_dense", make)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("net", choices=NETS)
-    parser.add_argument("--sparsity", type=float, default=0.985)
-    parser.add_argument("--epochs", type=float, nargs=2, default=(8, 20), help="dense, thinning")
+    parser.add_argument("--sparsity", type=float, help="the share of zeros")
+    parser.add_argument("--bits", type=int, nargs="+", default=[4, 3], help="of an index")
     arguments = parser.parse_args()
-    data = mnist()
-    model = trained(arguments.net, data, arguments.epochs[0])
-    print(f"{arguments.net} dense: {errors(model, data):.2f} % wrong", flush=True)
-    path = OUT / f"{arguments.net}_{arguments.sparsity}.pt2"
-    if not path.exists():
-        thinned(model, data, arguments.sparsity, arguments.epochs[1]).save(path)
-    sparse = ew.load(path)
-    print(f"{arguments.sparsity:.1%} zero: {errors(sparse, data):.2f} % wrong", flush=True)
-    dense = 4 * sum(p.numel() for p in model.graph.parameters())
-    for bits in (0.3, 0.2):
-        small = ew.Condense(bits, samples=512)(sparse, data)
-        size = ew.coded_size(ew.Quantize("int8-weights")(small))
+    name, data, row = arguments.net, mnist(), NETS[arguments.net]
+    sparsity = arguments.sparsity or row.sparsity
+    whole, teacher = dense(name, data), dense("lenet_5", data)
+    size = 4 * sum(p.numel() for p in whole.graph.parameters())
+    print(f"{name} dense: {errors(whole, data):.2f} % wrong, {size:,} B", flush=True)
+
+    def taught(model: ew.Model, session: Session, rate: float, epochs: float, *changes) -> ew.Model:
+        adam = Optimizer("adamw", rate, decay=0.0, clip=None)
+        training = Training(epochs, optimizer=adam, changes=changes)
+        return ew.Distill(teacher, 4.0, 0.9, training=training, session=session)(model, data)
+
+    rising = RisingSparsity(sparsity, 0.0, 0.5)
+    thin = f"{name}_sparse_{sparsity}"
+    sparse = kept(thin, lambda s: taught(whole, s, row.rate, row.epochs, rising), row.half)
+    print(f"{sparsity:.1%} zero: {errors(sparse, data):.2f} % wrong", flush=True)
+    for bits in arguments.bits:
+        shared_values = ew.Cluster(bits)(sparse, data)
+        small = kept(f"{thin}_{bits}", lambda s, m=shared_values: taught(m, s, 5e-4, 2), row.half)
+        coded = ew.coded_size(small)
         print(
-            f"{bits} bits: {errors(small, data):.2f} % wrong, {size:,} B, "
-            f"{dense / size:.0f}x fewer",
+            f"{2**bits} values: {errors(shared_values, data):.2f} % wrong, trained "
+            f"{errors(small, data):.2f} %, {coded:,} B, {size / coded:.0f}x fewer",
             flush=True,
         )
 
