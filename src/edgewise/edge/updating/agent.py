@@ -191,6 +191,8 @@ class Agent:
     def update(self) -> bool:
         """Look once, and take what is new; whether all went well."""
         try:
+            if any(self.slots.of(model).trial for model in self.slots.models()):
+                self.recover()  # an earlier look had no room to note how its trial ended
             with self._looking() as client:
                 wanted = self._wanted(reads(client.targets()))
                 done = [self._take(client, release) for release in wanted]

@@ -219,7 +219,11 @@ class Slots:
 
     def _write(self, state: State) -> None:
         if state != self.state:
-            save(self.disk, self.home / "state.json", encode(state))
+            try:
+                save(self.disk, self.home / "state.json", encode(state))
+            except OSError:  # perhaps only when it was in its place already
+                self.state = self._read()
+                raise
             self.state = state
 
     def _read(self) -> State:
