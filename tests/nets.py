@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from edgewise.compress.quantize import Quantize
+from edgewise.loading.torch import load_module
+from edgewise.model import Model
 
 
 class Residual(nn.Module):
@@ -169,3 +175,27 @@ def make(name: str) -> tuple[nn.Module, torch.Tensor]:
         for _ in range(20):
             net(inputs)
     return net.eval(), inputs
+
+
+def loaded(name: str) -> tuple[Model, torch.Tensor]:
+    """Likewise, as a Model; no step changes it, so that one export serves for many tests."""
+    torch.manual_seed(0)  # what a test draws next is not up to whether it is the first
+    return _loaded(name)
+
+
+def quantized(name: str) -> tuple[Model, torch.Tensor]:
+    """Likewise, quantized to int8 by those inputs."""
+    torch.manual_seed(0)
+    return _quantized(name)
+
+
+@cache
+def _loaded(name: str) -> tuple[Model, torch.Tensor]:
+    net, inputs = make(name)
+    return load_module(net, inputs[:1]), inputs
+
+
+@cache
+def _quantized(name: str) -> tuple[Model, torch.Tensor]:
+    model, inputs = _loaded(name)
+    return Quantize("int8")(model, {"calibration": inputs.numpy()}), inputs

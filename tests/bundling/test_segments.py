@@ -6,11 +6,10 @@ import pytest
 from edgewise.bundling import bundle
 from edgewise.bundling.segments import segments_of
 from edgewise.edge.artifact import Artifact
-from edgewise.loading import load
 from edgewise.lowering import lower
 from edgewise.record import Signature
 
-from ..nets import make
+from ..nets import loaded
 
 SUFFIXES = {"onnxruntime": ".onnx", "litert": ".tflite", "openvino": ".xml"}
 RUNTIMES = {suffix: runtime for runtime, suffix in SUFFIXES.items()}
@@ -20,13 +19,12 @@ PACKAGES = {"onnxruntime": "onnxruntime", "litert": "ai_edge_litert", "openvino"
 @pytest.mark.parametrize("runtime", SUFFIXES)
 def test_finds_every_weight(runtime, tmp_path):
     pytest.importorskip(PACKAGES[runtime])
-    net, x = make("residual")
-    model = load(net, x[:1])
+    model, _ = loaded("residual")
     artifact = lower(model, runtime, tmp_path / f"net{SUFFIXES[runtime]}")
     ((name, segments),) = segments_of(artifact).items()
     data = (tmp_path / name).read_bytes()
     found = [np.sort(np.frombuffer(data[s.offset : s.offset + s.size], s.dtype)) for s in segments]
-    weights = [p.detach().numpy().ravel() for p in net.parameters() if p.ndim >= 2]
+    weights = [p.detach().numpy().ravel() for p in model.graph.parameters() if p.ndim >= 2]
     sizes = sorted(len(values) for values in found)
     assert {w.size for w in weights} <= set(sizes)
     assert sum(sizes) * 4 < len(data)

@@ -8,7 +8,7 @@ from edgewise.compress.quantize import Quantize
 from edgewise.errors import InputError, StepError
 from edgewise.loading.torch import load_module
 
-from ..nets import make
+from ..nets import loaded, make
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -28,10 +28,9 @@ def test_no_other_choice_has_a_smaller_error(seed):
 
 
 def test_a_model_keeps_within_the_size_and_beats_the_same_width_everywhere():
-    net, x = make("residual")
-    model = load_module(net, x[:1])
+    model, x = loaded("residual")
     data = {"calibration": x.numpy()}
-    count = sum(p.numel() for n, p in net.named_parameters() if p.ndim > 1)
+    count = sum(p.numel() for n, p in model.graph.named_parameters() if p.ndim > 1)
     seen = []
     found = allocate(model, data, count * 4 / 8, progress=lambda done, total: seen.append(done))
     assert seen == list(range(1, len(found.measured) + 1))
@@ -52,8 +51,7 @@ def test_more_bits_change_outputs_less():
 
 
 def test_bad_calls_are_refused():
-    net, x = make("perceptron")
-    model = load_module(net, x[:1])
+    model, x = loaded("perceptron")
     data = {"calibration": x.numpy()}
     with pytest.raises(InputError, match="at the least width"):
         allocate(model, data, 1)

@@ -15,15 +15,14 @@ from edgewise.compress.sparsify import Sparsify
 from edgewise.data import as_data
 from edgewise.errors import DataError, InputError, StepError
 from edgewise.graph.canonical import FAKE_QUANTIZE
-from edgewise.loading.torch import load_module
 
-from ..nets import NETS, make
+from ..nets import NETS, loaded
 
 
 def whole(name="residual"):
-    net, x = make(name)
+    model, x = loaded(name)
     inputs = torch.randn(64, *x.shape[1:], generator=torch.Generator().manual_seed(0)).numpy()
-    return load_module(net, x[:1]), {"calibration": inputs}, inputs
+    return model, {"calibration": inputs}, inputs
 
 
 def weights(model):

@@ -7,14 +7,13 @@ from edgewise.compress.quantize import Quantize
 from edgewise.errors import StepError
 from edgewise.loading.torch import load_module
 
-from ..nets import NETS, make
+from ..nets import NETS, loaded, make
 
 
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("scheme", ["int8", "int8-dynamic"])
 def test_a_float_model_near_the_one_that_was_quantized(name, scheme):
-    net, x = make(name)
-    model = load_module(net, x[:1])
+    model, x = loaded(name)
     data = {"calibration": x.numpy()}
     small = Quantize(scheme)(model, data)
     if not small.quantized:

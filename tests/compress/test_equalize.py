@@ -8,7 +8,7 @@ from edgewise.compress.quantize import Quantize
 from edgewise.errors import StepError
 from edgewise.loading.torch import load_module
 
-from ..nets import NETS, make
+from ..nets import NETS, loaded, make, quantized
 
 
 def uneven():
@@ -30,8 +30,7 @@ def uneven():
 
 @pytest.mark.parametrize("name", NETS)
 def test_the_function_is_the_same(name):
-    net, x = make(name)
-    model = load_module(net, x[:1])
+    model, x = loaded(name)
     assert np.allclose(Equalize()(model)(x.numpy()), model(x.numpy()), rtol=1e-4, atol=1e-5)
 
 
@@ -69,7 +68,6 @@ def test_what_cannot_be_scaled_is_named_with_its_reason():
 
 
 def test_a_quantized_model_is_refused():
-    net, x = make("perceptron")
-    small = Quantize("int8")(load_module(net, x[:1]), {"calibration": x.numpy()})
+    small, _ = quantized("perceptron")
     with pytest.raises(StepError, match="equalize the float model"):
         Equalize()(small)

@@ -10,16 +10,15 @@ from edgewise.errors import InputError, StepError
 from edgewise.graph.canonical import FAKE_QUANTIZE
 from edgewise.inspection import inspect
 from edgewise.loading import load
-from edgewise.loading.torch import load_module
 from edgewise.lowering import lower
 from edgewise.lowering.capabilities import capabilities
 
-from ..nets import make
+from ..nets import loaded
 
 
 def subject(name):
-    net, x = make(name)
-    return load_module(net, x[:1]), x.numpy()
+    model, x = loaded(name)
+    return model, x.numpy()
 
 
 @pytest.mark.parametrize("name", ["residual", "inverted"])

@@ -9,7 +9,7 @@ from edgewise.compress.sensitivity import relief
 from edgewise.errors import DataError, InputError, StepError
 from edgewise.loading.torch import load_module
 
-from ..nets import make
+from ..nets import loaded
 
 
 def fragile():
@@ -67,8 +67,7 @@ def test_the_layer_that_bears_least_is_named_first():
 
 
 def test_bad_calls_are_refused():
-    net, x = make("perceptron")
-    model = load_module(net, x[:1])
+    model, x = loaded("perceptron")
     small = Quantize("int8")(model, {"calibration": x.numpy()})
     with pytest.raises(InputError, match="at least 0 points"):
         Ladder(max_drop=-1)

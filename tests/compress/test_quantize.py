@@ -13,13 +13,13 @@ from edgewise.graph.placement import MOVES, SPLITS
 from edgewise.loading.torch import load_module
 from edgewise.lowering import lower
 
-from ..nets import NETS, make
+from ..nets import NETS, loaded, make
+from ..nets import quantized as int8_of
 
 
 def quantized(name):
-    net, x = make(name)
-    model = load_module(net, x[:1])
-    return model, Quantize("int8")(model, {"calibration": x.numpy()}), x.numpy()
+    model, x = loaded(name)
+    return model, int8_of(name)[0], x.numpy()
 
 
 def fakes(model):
@@ -103,8 +103,7 @@ def test_a_dead_channel_with_a_bias_keeps_its_bias():
 
 
 def test_layers_kept_float_are_float_and_said_so():
-    net, x = make("residual")
-    model = load_module(net, x[:1])
+    model, x = loaded("residual")
     small = Quantize("int8", keep_float=("conv2",))(model, {"calibration": x.numpy()})
     assert small.lineage[-1].skipped["conv2"] == "kept float as asked"
     conv2 = next(n for n in small.graph.graph.nodes if n.name == "conv2_conv2d")
@@ -136,8 +135,7 @@ def test_what_layers_read_may_have_fewer_bits(bits):
 
 
 def test_bad_calls_are_refused_with_a_sentence():
-    net, x = make("perceptron")
-    model = load_module(net, x[:1])
+    model, x = loaded("perceptron")
     with pytest.raises(InputError, match="int9"):
         Quantize("int9")
     with pytest.raises(DataError, match="calibration"):

@@ -12,7 +12,7 @@ from edgewise.compress.prune import Prune
 from edgewise.errors import DataError
 from edgewise.loading.torch import load_module
 
-from ..nets import NETS, make
+from ..nets import NETS, loaded, make
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -21,8 +21,7 @@ def distance(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.mark.parametrize("name", NETS)
 def test_outputs_come_closer(name):
-    net, x = make(name)
-    model = load_module(net, x[:1])
+    model, x = loaded(name)
     x = torch.randn(256, *x.shape[1:]).numpy()
     step = Prune(0.3, samples=192)
     plain, solved = (

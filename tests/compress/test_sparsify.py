@@ -11,14 +11,12 @@ from edgewise.compress.saliency import SALIENCIES
 from edgewise.compress.sparsify import ALLOCATIONS, Sparsify
 from edgewise.data import as_data
 from edgewise.errors import DataError, InputError, StepError
-from edgewise.loading.torch import load_module
 
-from ..nets import NETS, make
+from ..nets import NETS, loaded
 
 
 def whole(name="residual", n=48):
-    net, x = make(name)
-    model = load_module(net, x[:1])
+    model, x = loaded(name)
     inputs = torch.randn(n, *x.shape[1:], generator=torch.Generator().manual_seed(0)).numpy()
     return model, {"calibration": inputs}, inputs
 

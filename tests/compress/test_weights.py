@@ -13,7 +13,7 @@ from edgewise.loading.torch import load_module
 from edgewise.math.affine import fake_quantize_dynamic
 from edgewise.support import Capabilities, Support
 
-from ..nets import NETS, make
+from ..nets import NETS, loaded
 
 DYNAMIC = fake_quantize_dynamic._opoverload
 # scheme -> largest mean error as a share of the output's range, on nets of a dozen inputs a layer
@@ -28,8 +28,7 @@ ERRORS = {
 
 
 def quantized(name, scheme, **more):
-    net, x = make(name)
-    model = load_module(net, x[:1])
+    model, x = loaded(name)
     if "int4" in scheme:
         more.setdefault("group", 2)
     return model, Quantize(scheme, **more)(model), x.numpy()
