@@ -2,6 +2,8 @@
 
 python -m benchmarks.sparsity oneshot    # ResNet-20, -56: half the weights, 2:4; no training
 python -m benchmarks.sparsity oneshot --images 1000
+python -m benchmarks.sparsity condense   # ResNet-56: bytes by rate against distortion
+python -m benchmarks.sparsity kmeans     # MobileNetV2: 4-bit codebooks, no labels
 """
 
 from __future__ import annotations
@@ -63,22 +65,22 @@ def condense(images: int) -> None:
         print(f"{bits} bits: {found:.2%} ({100 * (found - whole):+.2f}), {size:,} B", flush=True)
 
 
-def kmeans(images: int) -> None:
-    """Accuracy of MobileNetV2 with 16 values for each channel, without labels."""
+def kmeans(images: int, per: tuple[str, ...] = ("channel", "scaled")) -> None:
+    """Accuracy of MobileNetV2 with 16 values for each channel, or for each tensor, scaled.
+
+    Without labels; forty images are looked at.
+    """
     net = load("mobilenet_v2")
     model = ew.load(net.module, net.example)
     images = min(images, len(net.inputs))
-    data = {"calibration": net.calibration}
     whole = top1(model, net, images, 16)
     print(f"mobilenet_v2 whole: {whole:.2%} of {images}", flush=True)
-    for start, samples in (("density", 0), ("linear", 0), ("linear", 32), ("linear", 128)):
-        step = ew.Cluster(
-            4, per="channel", start=start, samples=max(samples, 1), reconstruct=samples > 0
-        )
-        found = top1(step(model, data), net, images, 16)
+    for each in per:
+        small = ew.Cluster(4, per=each, samples=40)(model, {"calibration": net.calibration})
+        found = top1(small, net, images, 16)
         print(
-            f"16 values a channel, {start}, solved on {samples} images: {found:.2%} "
-            f"({100 * (found - whole):+.2f})",
+            f"16 values, {each}: {found:.2%} ({100 * (found - whole):+.2f}), "
+            f"{ew.coded_size(small):,} B",
             flush=True,
         )
 

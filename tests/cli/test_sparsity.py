@@ -26,6 +26,17 @@ def test_the_plan_comes_first_and_weights_are_zero(folder, run):
     assert int((weight == 0).sum()) == 288
 
 
+def test_a_sparse_file_is_said_to_be_no_faster(folder, run):
+    pytest.importorskip("onnxruntime", reason="the file is written for ONNX Runtime")
+    run("sparsify", "nets:small", *SHAPE, "-o", "sparse.pt2")
+    lowered = ["--runtime", "onnxruntime", "-o", "sparse.onnx"]
+    done = run("lower", "sparse.pt2", *lowered)
+    assert done.code == 0, done.err
+    assert "50.00 % of its weights are zero" in done.out and "only the file shrinks" in done.out
+    assert run("lower", "sparse.pt2", *lowered, "--json").json["zeros"] == 0.5
+    assert "zeros" not in run("lower", "nets:small", *SHAPE, *lowered, "--json").json
+
+
 def test_weights_share_values(folder, run):
     done = run(
         "cluster", "nets:small", *SHAPE, "--bits", "3", "--reconstruct", "--data", "floats.npz",

@@ -150,6 +150,7 @@ def lower(
     carries, else on random numbers.
     """
     from .. import lower
+    from ..compress.saliency import zeros
     from ..edge import runners
     from ..reporting import terminal
     from ..reporting.written import Written
@@ -160,5 +161,5 @@ def lower(
     samples = data.open(loaded.signature, pixels)
     with working(f"lowering for {runtime}"):
         artifact = lower(loaded, runtime, path, batch=batch, half=half, data=samples)
-    made = Written.artifact(artifact)
+    made = Written.artifact(artifact, zeros(loaded.graph))
     return Answer(made, lambda: terminal.written(made))

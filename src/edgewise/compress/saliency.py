@@ -22,7 +22,15 @@ from .names import matching
 from .reconstruct import SOLVED
 from .weights import LINEARS
 
-__all__ = ["SALIENCIES", "Saliency", "Weight", "chosen_weights", "saliencies", "weights_of"]
+__all__ = [
+    "SALIENCIES",
+    "Saliency",
+    "Weight",
+    "chosen_weights",
+    "saliencies",
+    "weights_of",
+    "zeros",
+]
 
 Saliency = Callable[[Tensor, str], Tensor]
 
@@ -70,6 +78,12 @@ def weights_of(module: fx.GraphModule) -> dict[str, Weight]:
             len(readers) == 1 and node.target in SOLVED and values.ndim > 1,
         )  # fmt: skip
     return {name: row for name, row in found.items() if row.values.ndim > 1}
+
+
+def zeros(module: fx.GraphModule) -> float:
+    """The share of zeros in all weights."""
+    weights = [p for p in module.parameters() if p.ndim > 1]
+    return sum(int((w == 0).sum()) for w in weights) / max(1, sum(w.numel() for w in weights))
 
 
 def chosen_weights(

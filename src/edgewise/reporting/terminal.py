@@ -166,6 +166,13 @@ def written(made: Written) -> RenderableType:
     ]
     if made.agreement is not None:
         parts.append(Text(agreement_text(made.agreement)))
+    if made.zeros is not None:
+        parts.append(
+            Text(
+                f"{percent_text(made.zeros)} of its weights are zero: {made.runtime} multiplies by "
+                "them all the same, so that only the file shrinks, once it is bundled"
+            )
+        )
     if rungs := made.plan.params.get("rungs"):
         parts += [Text(), _climbed(rungs)]
     if made.plan.skipped:

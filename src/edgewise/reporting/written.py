@@ -11,6 +11,8 @@ from ..record import Agreement, Event
 
 __all__ = ["Written"]
 
+SPARSE = 0.3  # zeros from which on a model is called sparse
+
 
 @dataclass(frozen=True)
 class Written:
@@ -23,6 +25,7 @@ class Written:
         plan: the step that wrote it; `skipped` holds every layer that any step until then left
             alone, with its reason.
         runtime, precision, batch, agreement: of an artifact.
+        zeros: the share of zeros in the weights of a sparse model that was lowered.
     """
 
     path: str
@@ -33,6 +36,7 @@ class Written:
     precision: str | None = None
     batch: int | None = None
     agreement: Agreement | None = None
+    zeros: float | None = None
 
     @classmethod
     def model(cls, path: Path, lineage: tuple[Event, ...]) -> Written:
@@ -41,12 +45,16 @@ class Written:
         return cls(str(path), digest, path.stat().st_size, _plan(lineage))
 
     @classmethod
-    def artifact(cls, artifact: Artifact) -> Written:
-        """A runtime's file."""
+    def artifact(cls, artifact: Artifact, zeros: float = 0.0) -> Written:
+        """A runtime's file.
+
+        Args:
+            zeros: their share in the weights of the model that it was made from.
+        """
         a = artifact
         return cls(
             str(a.path), a.sha256, a.size_bytes, _plan(a.lineage),
-            a.runtime, a.precision, a.batch, a.agreement,
+            a.runtime, a.precision, a.batch, a.agreement, zeros if zeros >= SPARSE else None,
         )  # fmt: skip
 
 
