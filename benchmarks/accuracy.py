@@ -62,6 +62,9 @@ def ways(bits: int, max_drop: float) -> dict[str, Callable[[Model, dict], Model]
         "min-max": lambda m, d: plain("minmax")(m, d),
         "auto": lambda m, d: plain("auto")(m, d),
         "auto, equalized": lambda m, d: plain("auto")(ew.Equalize()(m), d),
+        "min-max, bias correction": lambda m, d: ew.RoundWeights("nearest")(
+            plain("minmax")(m, d), d
+        ),
         "auto, bias correction": lambda m, d: ew.RoundWeights("nearest")(plain("auto")(m, d), d),
         "min-max, GPTQ": lambda m, d: ew.RoundWeights()(plain("minmax")(m, d), d),
         "auto, GPTQ": lambda m, d: ew.RoundWeights()(plain("auto")(m, d), d),
@@ -95,7 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
                 seconds = time.perf_counter() - start
                 after = accuracy(small, x, y)
                 print(
-                    f"  {way:<22} {after:.2f} ({after - before:+.2f}), {seconds:.1f} s", flush=True
+                    f"  {way:<25} {after:.2f} ({after - before:+.2f}), {seconds:.1f} s", flush=True
                 )
 
 
