@@ -148,6 +148,14 @@ def test_doctor_says_what_works(states, code, run, monkeypatch):
     found = run("doctor", "--json").json
     assert [p["state"] for p in found["runtimes"]] == states
     assert found["machine"]["cores"] == os.cpu_count()
+    assert "profile" not in found
+
+
+def test_doctor_says_how_a_known_board_is_sold(run, monkeypatch):
+    monkeypatch.setattr(doctor, "examine", lambda place: (PROBES["works"],))
+    monkeypatch.setattr(doctor, "describe", lambda place: {"board": "Raspberry Pi 4 Model B"})
+    assert "Raspberry Pi 4 B: 4 x Cortex-A72 of 1800 MHz" in run("doctor").out
+    assert run("doctor", "--json").json["profile"]["emulated"] == "emulated:cortex-a72"
 
 
 def test_explain_says_where_the_time_goes(folder, run):

@@ -50,6 +50,14 @@ class Profile:
         """Each runtime with None where there is a wheel for this device, else why there is not."""
         return {name: lacks_wheels(name, self.architecture, self.libc) for name in RUNTIMES}
 
+    def __str__(self) -> str:
+        sizes = " or ".join(f"{m / GIB:g} GiB" if m >= GIB else f"{m} MiB" for m in self.memory)
+        emulated = f"; without one at hand, try  --device {self.emulated}" if self.emulated else ""
+        return (
+            f"{self.name}: {self.cores} x {self.cpu} of {self.mhz} MHz, sold with {sizes}, boots "
+            f"from {self.storage}{emulated}"
+        )
+
 
 GIB = 1024
 PI, PI_OS, PI_LIBC = "https://www.raspberrypi.com/products/", "Raspberry Pi OS 12", "glibc 2.36"
