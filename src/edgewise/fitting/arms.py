@@ -56,14 +56,15 @@ def _at_random(recipe: Recipe) -> Recipe | None:
 
 def _too_long(search: Search, point: Point) -> str:
     """Why there is no time for it; empty where there is."""
+    if search.over:
+        return f"not run: {search.over}"
     epochs = sum(
         s.training.epochs for s in search.space.recipe(point).steps if isinstance(s, Distill)
     )
     seconds = search.pace * epochs
-    if seconds > search.left:
-        left = max(search.left, 0.0)
-        return f"not run: it trains for about {seconds:.0f} s, and {left:.0f} s were left"
-    return f"not run: {search.over}" if search.over else ""
+    if seconds <= search.left:
+        return ""
+    return f"not run: it trains for about {seconds:.0f} s, and {search.left:.0f} s were left"
 
 
 def _arm(name: str, trial: Trial | None, search: Search) -> Arm:

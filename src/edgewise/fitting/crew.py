@@ -93,7 +93,9 @@ def crew_of(maker: Maker, workers: int, ray: str | None, metric: str | Metric, l
             f"the data or the metric cannot be sent to another process ({error}): use 1 worker, or "
             "functions that a module defines"
         ) from None
-    return Processes(text, workers) if ray is None else Cluster(text, workers, ray)
+    if ray is None:
+        return Processes(text, workers)
+    return Cluster(text, workers, ray, maker.cache)
 
 
 class Here:
@@ -170,12 +172,12 @@ class Cluster:
     Workers on other machines keep a cache of their own; the file comes back with the answer.
     """
 
-    def __init__(self, orders: bytes, workers: int, address: str):
+    def __init__(self, orders: bytes, workers: int, address: str, cache: Cache):
         try:
             import ray
         except ImportError:
             raise MissingExtra("Ray, which spreads trials over machines,", "ray") from None
-        self._ray, self.size = ray, workers
+        self._ray, self.size, self._cache = ray, workers, cache
         if not ray.is_initialized():
             try:
                 ray.init(address=address, log_to_driver=False, logging_level="error")
@@ -198,7 +200,7 @@ class Cluster:
             elif error is not None:
                 future.set_exception(_died(TRIES))
             else:
-                future.set_result(_received(*done.result()))
+                future.set_result(_received(*done.result(), self._cache))
 
         self._task.remote(self._orders, task, self._home).future().add_done_callback(end)
         return future
@@ -242,11 +244,11 @@ def _on_cluster(orders: bytes, task: Task, home: str) -> tuple[Made, dict[str, b
     return made, {name: (folder / name).read_bytes() for name in names}
 
 
-def _received(made: Made, files: dict[str, bytes]) -> Made:
+def _received(made: Made, files: dict[str, bytes], cache: Cache) -> Made:
     """The same with its file on this machine."""
     if not files:
         return made
-    with Cache.at().claimed(made.artifact.path.parent.name) as place:
+    with cache.claimed(made.artifact.path.parent.name) as place:
         for name, data in files.items():
             (place / name).write_bytes(data)
     return replace(made, artifact=replace(made.artifact, path=place / made.artifact.path.name))

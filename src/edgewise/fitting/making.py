@@ -182,7 +182,8 @@ class Maker:
                 parameters=sum(p.numel() for p in model.graph.parameters()),
             )
         seconds = time.perf_counter() - begin
-        return Made(artifact, figures, artifact.agreement, seconds, epochs, training)
+        # A new one: what runs a file cannot be sent to another process.
+        return Made(replace(artifact), figures, artifact.agreement, seconds, epochs, training)
 
     def compressed(
         self, recipe: Recipe, deadline: float | None = None, cuts: int = 0
