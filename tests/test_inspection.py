@@ -8,7 +8,7 @@ from edgewise.compress.sparsify import Sparsify
 from edgewise.inspection import inspect
 from edgewise.loading.torch import load_module
 
-from .nets import make
+from .nets import make, quantized
 
 
 def test_counts_what_the_definitions_say():
@@ -36,8 +36,7 @@ def test_attention_multiplies_twice():
 
 
 def test_quantized_weights_take_a_byte_and_biases_four():
-    net, x = make("perceptron")
-    model = Quantize("int8")(load_module(net, x[:1]), {"calibration": x.numpy()})
+    model, _ = quantized("perceptron")
     found = inspect(model)
     assert {row.precision for row in found.layers} == {"int8"}
     # weights, biases, and the scales and zero points of the output channels are apart

@@ -5,18 +5,16 @@ import pytest
 
 from edgewise.edge.artifact import Artifact
 from edgewise.errors import DataError, ModelError
-from edgewise.loading import load
 from edgewise.lowering import lower
 
-from ..nets import make
+from ..nets import loaded
 
 pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
 
 
 @pytest.fixture(scope="module")
 def lowered(tmp_path_factory):
-    net, x = make("residual")
-    model = load(net, x[:1])
+    model, x = loaded("residual")
     path = tmp_path_factory.mktemp("artifact") / "net.onnx"
     return model, lower(model, "onnxruntime", path, batch=4), x.numpy()
 

@@ -7,7 +7,7 @@ from edgewise.errors import ModelError
 from edgewise.graph.canonical import layer
 from edgewise.loading.torch import load_module
 
-from ..nets import NETS, make
+from ..nets import NETS, loaded, make
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -23,8 +23,7 @@ def test_a_model_computes_what_its_module_computes_at_any_batch(name):
 
 @pytest.mark.parametrize("name", NETS)
 def test_the_graph_is_canonical(name):
-    net, x = make(name)
-    graph = load_module(net, x[:1]).graph.graph
+    graph = loaded(name)[0].graph.graph
     ops = {n.op for n in graph.nodes}
     assert ops <= {"placeholder", "get_attr", "call_function", "output"}
     for node in graph.nodes:

@@ -5,15 +5,14 @@ from torch import nn
 from edgewise.graph.fold import fold
 from edgewise.loading.torch import load_module
 
-from ..nets import NETS, make
+from ..nets import NETS, loaded
 
 aten = torch.ops.aten
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_folding_changes_no_output_and_not_the_model(name):
-    net, x = make(name)
-    model = load_module(net, x[:1])
+    model, x = loaded(name)
     before = model(x)
     folded = fold(model.module())
     with torch.no_grad():

@@ -13,7 +13,7 @@ from edgewise.graph.surgery import cut
 from edgewise.loading.torch import load_module
 from edgewise.model import Model
 
-from ..nets import NETS, make
+from ..nets import NETS, loaded
 from .oracle import BATCH, agrees, coupling, shares
 from .random_nets import RandomNet
 
@@ -54,8 +54,7 @@ def test_many_random_networks_compute_what_they_did_without_the_channels(seed, l
 
 @pytest.mark.parametrize("name", NETS)
 def test_small_networks_compute_what_they_did_without_the_channels(name):
-    net, x = make(name)
-    model = load_module(net, x[:1])
+    model, x = loaded(name)
     found = coupling(model)
     assert found.groups
     for share in (0.3, 0.99):
@@ -63,8 +62,7 @@ def test_small_networks_compute_what_they_did_without_the_channels(name):
 
 
 def test_the_model_that_was_cut_is_as_before():
-    net, x = make("residual")
-    model = load_module(net, x[:1])
+    model, x = loaded("residual")
     before = model(x)
     found = coupling(model)
     cut(model.module(), found, shares(found, 0.5))
@@ -72,8 +70,7 @@ def test_the_model_that_was_cut_is_as_before():
 
 
 def test_a_cut_model_can_be_cut_again():
-    net, x = make("inverted")
-    model = load_module(net, x[:1])
+    model, x = loaded("inverted")
     for _ in range(3):
         found = coupling(model)
         units = shares(found, 0.3)

@@ -7,13 +7,11 @@ import pytest
 import torch
 
 from edgewise import load
-from edgewise.compress.quantize import Quantize
 from edgewise.graph.canonical import FAKE_QUANTIZE
 from edgewise.graph.fold import fold
-from edgewise.loading.torch import load_module
 from edgewise.lowering.onnxruntime import write
 
-from ...nets import NETS, make
+from ...nets import NETS, loaded, make, quantized
 
 
 def exported(name, path, **options):
@@ -73,16 +71,14 @@ def test_parameters_and_layers_keep_their_names(tmp_path):
 
 @pytest.mark.parametrize("name", NETS)
 def test_our_own_files_come_back(name, tmp_path):
-    net, x = make(name)
-    model = load_module(net, x[:1])
+    model, x = loaded(name)
     back = load(written(model, tmp_path / "net.onnx"))
     assert np.abs(back(x.numpy()) - model(x.numpy())).max() < 1e-5
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_our_own_int8_files_come_back_bit_for_bit(name, tmp_path):
-    net, x = make(name)
-    model = Quantize("int8")(load_module(net, x[:1]), {"calibration": x.numpy()})
+    model, x = quantized(name)
     first = written(model, tmp_path / "first.onnx")
     back = load(first)
     assert fakes(back)

@@ -6,13 +6,12 @@ import pytest
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
 
 from edgewise import lower
-from edgewise.compress.quantize import Quantize
 from edgewise.edge.runners.litert import open as open_file
 from edgewise.errors import ModelError
 from edgewise.graph.canonical import FAKE_QUANTIZE
 from edgewise.loading import load
 
-from ...nets import NETS, make
+from ...nets import NETS, make, quantized
 
 MIXED = {"residual", "shuffle", "tokens"}
 
@@ -46,16 +45,15 @@ def test_a_float_file_loads_back(name, tmp_path):
 
 @pytest.mark.parametrize("name", NETS)
 def test_an_int8_file_loads_back_bit_for_bit(name, tmp_path):
-    net, x = make(name)
-    quantized = Quantize("int8")(load(net, x[:1]), {"calibration": x.numpy()})
-    first = lower(quantized, "litert", tmp_path / "first.tflite")
+    small, x = quantized(name)
+    first = lower(small, "litert", tmp_path / "first.tflite")
     model = load(first.path)
     assert model.quantized
     inputs = as_taken(model, x.numpy())
     want = run(first.path, inputs)[0]
     second = lower(model, "litert", tmp_path / "second.tflite")
     assert np.array_equal(run(second.path, inputs)[0], want)
-    assert count(model) <= count(quantized) + 2
+    assert count(model) <= count(small) + 2
 
 
 @pytest.mark.parametrize("name", NETS)
