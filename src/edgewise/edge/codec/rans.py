@@ -27,7 +27,7 @@ REFILL = 1 << 17  # bytes
 def lanes_for(symbols: int) -> int:
     """How many lanes: each costs 2 bytes, few are slow."""
     lanes = 16
-    while lanes < MOST_LANES and lanes * 1024 < symbols:
+    while lanes < MOST_LANES and lanes * 512 < symbols:
         lanes *= 2
     return lanes
 
