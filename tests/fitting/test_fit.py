@@ -69,19 +69,6 @@ def test_the_folder_holds_what_is_promised(found):
     assert "holds" in str(found) and "<" in found._repr_html_()
 
 
-def test_a_budget_that_nothing_holds_gives_the_nearest_and_says_why(net, stripes, where):
-    run = ew.fit(
-        net, stripes, budget=ew.Budget(max_size=100), runtime="onnxruntime", time=None, trials=3,
-        folder=where / "never", cache=where / "cache", train=False,
-    )  # fmt: skip
-    assert not run.holds and run.best is not None
-    (verdict,) = run.record.proof.verdicts
-    assert verdict.limit.name == "max-size" and not verdict.holds
-    searched = [t for t in run.record.trials if t.figures and t.stage != "ablation"]
-    sizes = [t.figures.size_bytes for t in searched]
-    assert verdict.value == min(sizes)
-
-
 def test_another_model_does_not_go_on_in_the_same_folder(found, net, stripes, where):
     with pytest.raises(InputError, match="a search with another model"):
         ew.fit(

@@ -78,7 +78,7 @@ def close(
         metric=maker.judge.name,
         device=search.clock.place.name,
         trials=tuple(sorted(trials.values(), key=lambda t: t.number)),
-        reference=search.base,
+        reference=search.reference.number,
         best=None if chosen is None else chosen.number,
         front=tuple(front),
         runners_up=tuple(t.number for t in others) if chosen is not None else (),

@@ -152,7 +152,6 @@ def reference(search: Search, maker: Maker) -> Artifact:
         point = search.space.near({}, {"runtime": runtime, f"scheme.{runtime}": FLOAT})
         found = search.run([point], "as it is")
         if found and found[0].figures is not None:
-            search.base = found[0].number
             return maker(Task(search.space.recipe(point), runtime)).artifact
         reasons += [f"{runtime}: {t.reason}" for t in found]
     raise EdgewiseError(

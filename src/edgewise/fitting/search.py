@@ -31,7 +31,7 @@ RECORD, SPENT, PACE = "trial", "seconds", "pace"  # what a study keeps
 ABLATION, CONTROL = ASIDE = ("ablation", "control")  # stages that only compare
 REPEATS = 20  # suggestions of what was tried already
 SPARE = 0.5  # standard errors of the drop that a choice should have to spare
-FEW, CLOSE = 5, 0.3  # as many are timed anew, whose costs differ by less than that (20 %)
+FEW, CLOSE = 4, 0.3  # as many are timed anew, whose costs differ by less than that (20 %)
 TIE = 0.03  # costs that differ by less (2 % of latency) are one
 WIDTH = 3.92  # standard errors in a 95 % interval
 
@@ -63,7 +63,6 @@ class Search:
         clock: times them.
         limits: when it ends.
         watch: is shown how it stands.
-        base: number of the reference's trial.
         pace: seconds of an epoch, the longest that was seen.
     """
 
@@ -78,7 +77,6 @@ class Search:
     trials: list[Trial] = field(default_factory=list)
     points: dict[int, Point] = field(default_factory=dict)
     doing: dict[int, str] = field(default_factory=dict)
-    base: int = 0
     interrupted: bool = False
     stage: str = ""
     confirmed: set[int] = field(default_factory=set)
@@ -191,6 +189,8 @@ class Search:
         best = self.cost(ranked[0])
         close = [t for t in ranked[1:] if abs(self.cost(t) - best) <= CLOSE]
         few = [ranked[0], *close[: FEW - 1]]
+        if len(few) == 1:
+            return
         found = self.clock.again([(artifact_of(t), t.figures) for t in few])
         for trial, figures in zip(few, found, strict=True):
             sure = replace(trial, figures=figures)
@@ -304,8 +304,15 @@ class Search:
 
     @property
     def reference(self) -> Trial:
-        """The given model in float."""
-        return next(t for t in self.trials if t.number == self.base)
+        """The given model in float, which is the first that is run.
+
+        Raises:
+            EdgewiseError: it was not.
+        """
+        for trial in self.trials:
+            if not trial.steps and trial.figures is not None:
+                return trial
+        raise EdgewiseError("the given model was not run yet")
 
     def cost(self, trial: Trial) -> float:
         """By the objective; lower is better."""
@@ -331,9 +338,9 @@ class Search:
                     return level, cost, trial.number
             return 2, self.budget.excess(figures), cost, trial.number
 
-        found = sorted(self.good, key=rank)
-        if not found:
+        if not self.good:
             return []
+        found = sorted(self.good, key=rank)
         # Of those that cost the same, within what a clock can tell, the most accurate.
         level, least = rank(found[0])[:2]
         equal = [t for t in found if rank(t)[0] == level and rank(t)[1] <= least + TIE]
