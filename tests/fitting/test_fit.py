@@ -69,6 +69,17 @@ def test_the_folder_holds_what_is_promised(found):
     assert "holds" in str(found) and "<" in found._repr_html_()
 
 
+def test_a_file_that_came_quantized_is_made_float_first(net, stripes, where, tmp_path):
+    given = ew.Quantize("int8-weights")(net)
+    run = ew.fit(
+        given, stripes, budget=ew.Budget(max_size="5kB"), runtime="onnxruntime", time=None,
+        folder=where / "quantized", cache=where / "cache", trials=2, train=False,
+    )  # fmt: skip
+    again = read_recipe(run.folder / "recipe.yaml")(given, stripes)
+    artifact = ew.lower(again, "onnxruntime", tmp_path / "again.onnx")
+    assert artifact.path.read_bytes() == run.artifact.path.read_bytes()
+
+
 def test_another_model_does_not_go_on_in_the_same_folder(found, net, stripes, where):
     with pytest.raises(InputError, match="a search with another model"):
         ew.fit(

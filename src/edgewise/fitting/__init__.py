@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..compress.dequantize import Dequantize
 from ..data import load_data
 from ..devices import connect, timed
 from ..edge.place import Place
@@ -26,6 +27,7 @@ from ..loading import load
 from ..metric import get_metric
 from ..model import Model
 from ..run import Standing
+from ..step import Recipe, Step
 from .arms import compare_arms
 from .cache import Cache
 from .clock import Clock
@@ -78,7 +80,8 @@ def fit(
     and hands back the best so far.
 
     Args:
-        model: a Model, or anything that `edgewise.load` takes.
+        model: a Model, or anything that `edgewise.load` takes. What is quantized in it is made
+            float first, and all is compared with that.
         data: anything that `edgewise.load_data` takes. Without labels, predictions of the given
             model are what is to be kept.
         budget: what must hold.
@@ -123,8 +126,10 @@ def fit(
     judged = get_metric(metric)
     name = title or _name(model)
     model = model if isinstance(model, Model) else load(model)
-    if model.quantized:
-        raise InputError("the model is quantized already: fit starts from the float model")
+    first: tuple[Step, ...] = ()
+    if model.quantized:  # as many a file is that is called float
+        first = (Dequantize(),)
+        model = Recipe(first)(model)
     roles = assign(load_data(data, model.signature, seed=seed), seed)
     kept = Folder.at(folder, _stem(name))
     store = Cache.at(cache)
@@ -144,7 +149,7 @@ def fit(
             watch,
         )
         maker.watch = search.note
-        told = Told(name, objective, seed, metric, (*roles.notes, *notes), tuple(commands))
+        told = Told(name, objective, seed, metric, (*roles.notes, *notes), tuple(commands), first)
         try:
             search.clock.reference = reference(search, maker)
             proof = min(PROOFS * search.reference.seconds, MOST * (seconds or 0.0))

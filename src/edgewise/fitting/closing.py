@@ -11,6 +11,7 @@ from ..goals import Figures
 from ..model import Model
 from ..reporting.report import now
 from ..run import Arm, Proof, Run, Standing, Trial
+from ..step import Recipe, Step
 from .fitted import BEST, RUNNERS_UP, Fitted, Folder
 from .making import Made, Maker, Task
 from .proof import prove
@@ -23,7 +24,11 @@ KEPT = 3  # runners-up
 
 @dataclass(frozen=True)
 class Told:
-    """What the caller said of the run, for its record; the fields are those of `Run`."""
+    """What the caller said of the run, for its record.
+
+    Attributes:
+        first: steps before those of a trial.
+    """
 
     model: str
     objective: str | Mapping[str, float]
@@ -31,6 +36,7 @@ class Told:
     metric: object
     notes: tuple[str, ...]
     commands: tuple[str, ...]
+    first: tuple[Step, ...] = ()
 
 
 def close(
@@ -54,6 +60,8 @@ def close(
     folder.clear()
     recipe = small = proof = None
     notes = list(told.notes)
+    if told.first:
+        notes.append("What was quantized in the given model was made float before all else.")
 
     def keep(trial: Trial, where: str) -> Artifact:
         artifact = made_again(search, maker, trial).artifact
@@ -91,7 +99,8 @@ def close(
         machine=proof.after.machine if proof else machine.describe(),
         versions=proof.after.versions if proof else machine.versions(),
     )
-    return folder.close(run, recipe, small)
+    whole = None if recipe is None else Recipe((*told.first, *recipe.steps))
+    return folder.close(run, whole, small)
 
 
 def made_again(search: Search, maker: Maker, trial: Trial) -> Made:
