@@ -4,7 +4,7 @@
     python -m benchmarks.fit resnet8 kws01 lenet st_har     # 10 minutes each
     python -m benchmarks.fit mobilenet_v2        # no labels, 15 minutes
     python -m benchmarks.fit twice               # the same budget and seed: the same bytes
-    python -m benchmarks.fit efficiency          # against a random search of 200 trials
+    python -m benchmarks.fit efficiency          # ResNet-20, against a random search of 200 trials
     python -m benchmarks.fit ray                 # trials per hour with one worker and with two
 
 Every run lies in ``benchmarks/out/fit/NAME`` with its page; begun anew it goes on. Its cache lies
@@ -14,6 +14,7 @@ beside it, so that nothing of an earlier session is taken for free.
 from __future__ import annotations
 
 import argparse
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,9 +26,12 @@ import torch
 from torch import nn
 
 import edgewise as ew
+from edgewise import demo
 from edgewise.fitting import Fitted
 from edgewise.run import Standing, Trial
 
+from .fit_efficiency import efficiency
+from .fit_workers import two_workers
 from .nets import imagenet, load, shared
 from .pruning_nets import labelled
 
@@ -81,6 +85,13 @@ def kws01() -> tuple[Any, Any]:
     return shared("mlperf_tiny", "kws01", "kws_ref_model_float32.tflite"), data
 
 
+def digits() -> tuple[Any, Any]:
+    """The demo's."""
+    training, held_out = demo._images()
+    model = ew.load(demo._train(*training), example=torch.zeros(1, 1, 8, 8))
+    return model, {"training": training, "evaluation": held_out}
+
+
 def lenet() -> tuple[Any, Any]:
     """LeNet-5 (Caffe's), trained here for three epochs on MNIST."""
     from .lenet import lenet_5, mnist
@@ -126,6 +137,7 @@ def mobilenet_v2() -> tuple[Any, Any]:
 
 
 CASES = {
+    "digits": Case(digits, ew.Budget(max_drop=1.0, max_size="40kB"), "2m"),
     "resnet20": Case(resnet20, ew.Budget(max_drop=0.5, max_size="180kB"), "30m"),
     "resnet8": Case(resnet8, ew.Budget(max_drop=0.5), "10m"),
     "kws01": Case(kws01, ew.Budget(max_drop=1.0), "10m"),
@@ -161,7 +173,8 @@ def told(fitted: Fitted) -> str:
         f"and {len(record.trials)} trials ({record.stopped})",
         f"  {1 / figures.ratio:.2f}x faster than float on {record.trial(record.reference).runtime}"
         f", file {whole.size_bytes / figures.size_bytes:.2f}x smaller "
-        f"({whole.size_bytes:,} -> {figures.size_bytes:,} bytes), download {best.figures.download_bytes:,}",
+        f"({whole.size_bytes:,} -> {figures.size_bytes:,} bytes; download "
+        f"{best.figures.download_bytes:,})",
         f"  drop {figures.drop:.2f} points ({low:.2f} to {high:.2f}) on {figures.n} test samples, "
         f"{best.figures.drop:.2f} on {record.samples.selection} that chose",
     ]
@@ -198,13 +211,30 @@ class _Lines:
             )
 
 
+def twice() -> None:
+    """The digits, twice from nothing: the same recipe and the same bytes."""
+    found = []
+    for at in "ab":
+        shutil.rmtree(OUT / f"twice-{at}", ignore_errors=True)
+        fitted = run("digits", f"twice-{at}", time=None, trials=25, runtime=demo.RUNTIMES)
+        found.append(((fitted.folder / "recipe.yaml").read_text(), fitted.artifact.sha256))
+        print(found[-1][0], found[-1][1], flush=True)
+    print(f"same recipe: {found[0][0] == found[1][0]}, same bytes: {found[0][1] == found[1][1]}")
+
+
+PARTS = {"twice": twice, "efficiency": efficiency, "ray": two_workers}
+
+
 def main() -> None:
     """Run what is named."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("names", nargs="+", choices=[*CASES])
+    parser.add_argument("names", nargs="+", choices=[*CASES, *PARTS])
     parser.add_argument("--time", help="instead of the case's own")
     given = parser.parse_args()
     for name in given.names:
+        if name in PARTS:
+            PARTS[name]()
+            continue
         begin = time.perf_counter()
         fitted = run(name, **({"time": given.time} if given.time else {}))
         print(told(fitted), f"\n  {time.perf_counter() - begin:.0f} s in this start", flush=True)

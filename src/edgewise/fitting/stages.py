@@ -21,7 +21,8 @@ AMOUNTS = (0.3, 0.6, 0.45, 0.75, 0.15, 0.85, 0.9)
 CUTTING = 0.4  # share of the time after which no more is cut untrained
 COSTS = {"macs": ("latency", "macs"), "parameters": ("size", "download", "memory")}
 DECAY = 0.65  # share of the drop that is left after a rung more, at best
-TRAINED = 8  # candidates on the first rung
+TRAINED = 8  # candidates on the first rung, at most
+DEPTH = 5  # rungs that there should be time for
 PATIENCE = 12  # refinements in a row that are no better
 CLOSE = 4  # neighbours of the best that are polished
 
@@ -38,6 +39,7 @@ def stages(search: Search) -> Iterator[str]:
 def as_it_is(search: Search) -> None:
     """The given model, lowered in float and in integers to every runtime."""
     space = search.space
+    search.run([_plain(search, space.runtimes[0], FLOAT)], "as it is")
     for scheme in ("int8", FLOAT):
         search.run(
             [
@@ -117,17 +119,21 @@ def recover(search: Search) -> None:
     if learning is None:
         return
     candidates = [t for t in search.good if t.stage == "cut" and not _recovery(search, t)]
+    most = TRAINED
     for rung in range(1, learning.rungs + 1):
-        left = learning.rungs - rung
-        candidates = _promising(search, candidates, left)
-        most = max(1, TRAINED // 2 ** (rung - 1))
         points = [
-            search.space.near(search.point_of(t), {"recovery": rung}) for t in candidates[:most]
+            search.space.near(search.point_of(t), {"recovery": rung})
+            for t in _promising(search, candidates, rung)[:most]
         ]
-        points = points[: _affordable(search, rung)]
-        if not points:
+        if not points or _seconds(search, rung) > search.left:
             return
-        candidates = [t for t in search.run(points, "recover") if t.figures is not None]
+        # The first ones tell how long it takes, and so for how many there is time.
+        first = search.crew.size if rung == 1 else len(points)
+        found = search.run(points[:first], "recover")
+        most = min(most, _bearable(search, rung))
+        found += search.run(points[first:most], "recover")
+        candidates = [t for t in found if t.figures is not None]
+        most = max(1, most // 2)
 
 
 def polish(search: Search) -> None:
@@ -231,34 +237,42 @@ def _recovery(search: Search, trial: Trial) -> int:
     return search.point_of(trial).get("recovery", 0)
 
 
-def _promising(search: Search, trials: list[Trial], left: int) -> list[Trial]:
+def _promising(search: Search, trials: list[Trial], rung: int) -> list[Trial]:
     """Those that may yet hold and would then be better than the best that holds, the most
     rewarding first.
 
     Args:
-        left: rungs that may follow; the drop is taken to fall by `DECAY` on each, at best.
+        rung: that comes next; the drop is taken to fall by `DECAY` on it and on each that there
+            is time for after it, at best.
     """
     best = search.best
     bar = search.cost(best) if best is not None and search.holds(best) else None
     bound = _bound(search)
     others = [x for x in search.budget.limits if x.figure not in ("drop", "value")]
+    last = rung
+    while last < search.space.learning.rungs and _seconds(search, last + 1) <= search.left:
+        last += 1
     rows = []
     for trial in trials:
         if bar is not None and search.cost(trial) >= bar:
             continue
         missed = sum(limit.excess(trial.figures) for limit in others)
-        hoped = max(0.0, trial.figures.drop) * DECAY ** (left + 1)
+        hoped = max(0.0, trial.figures.drop) * DECAY ** (last - rung + 1)
         late = 0.0 if bound is None else max(0.0, hoped - bound)
         rows.append((missed, late, search.cost(trial), trial.number, trial))
     return [row[-1] for row in sorted(rows)]
 
 
-def _affordable(search: Search, rung: int) -> int:
-    """How many may be trained on this rung in the time that is left."""
-    if search.left == float("inf") or not search.pace:
-        return TRAINED
-    seconds = search.pace * search.space.learning.epochs(rung - 1)
-    return int(search.crew.size * search.left // max(seconds, 1e-9))
+def _seconds(search: Search, rung: int) -> float:
+    """Of one more rung for one network, as far as that is known."""
+    return search.pace * search.space.learning.epochs(rung - 1)
+
+
+def _bearable(search: Search, rung: int) -> int:
+    """How many may be trained on this rung, so that there is time for `DEPTH` rungs: all of them
+    take equally long, for on each half as many are trained twice as long."""
+    seconds = _seconds(search, rung) * max(1, DEPTH - rung)
+    return TRAINED if search.left > TRAINED * seconds else max(1, int(search.left // seconds))
 
 
 def _in_time(search: Search, point: Point) -> bool:

@@ -1,0 +1,159 @@
+"""What the stages ask for, on a search whose trials are computed from a formula."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future
+from types import SimpleNamespace
+
+import optuna
+import pytest
+
+import edgewise as ew
+from edgewise.errors import StepError
+from edgewise.fitting.lessons import Learning
+from edgewise.fitting.search import Limits, Search, front_of
+from edgewise.fitting.space import Space, schemes_for
+from edgewise.fitting.stages import stages
+from edgewise.goals import Figures, Objective
+from edgewise.run import Trial
+from edgewise.train import Distill, Training
+
+RUNTIMES = ("onnxruntime", "litert")
+
+
+class Formula:
+    """A crew: what is cut costs accuracy, training gives a part of it back."""
+
+    size = 1
+
+    def __init__(self) -> None:
+        self.tasks: list = []
+        self.epochs = 0.0
+
+    def submit(self, task):
+        self.tasks.append(task)
+        future: Future = Future()
+        amount = next((s.amount for s in task.recipe.steps if isinstance(s, ew.Prune)), 0.0)
+        if amount > 0.8:
+            future.set_exception(StepError("too much"))
+            return future
+        epochs = sum(s.training.epochs for s in task.recipe.steps if isinstance(s, Distill))
+        self.epochs += epochs
+        drop = 20 * amount**2 / (1 + epochs)
+        quantized = any(isinstance(s, ew.Quantize) for s in task.recipe.steps)
+        size = int(1000 * (1 - amount) * (0.25 if quantized else 1))
+        ratio = (1 - 0.8 * amount) * (0.5 if quantized else 1)
+        ratio *= 0.9 if task.runtime == "litert" else 1.0
+        figures = Figures(
+            drop=drop, drop_ci95=(drop - 0.1, drop + 0.1), value=0.9 - drop / 100, n=1000,
+            size_bytes=size, download_bytes=size, macs=int(1e6 * (1 - amount)), ratio=ratio,
+        )  # fmt: skip
+        made = SimpleNamespace(
+            artifact=None, figures=figures, agreement=None, epochs=epochs, training=0.01 * epochs
+        )
+        future.set_result(made)
+        return future
+
+    def close(self) -> None: ...
+
+
+class Still:
+    """A clock that leaves the figures as they are."""
+
+    threads = None
+
+    def __call__(self, artifact, figures):
+        return figures
+
+
+def search_with(budget: ew.Budget, limits: Limits | None = None, study=None, **space) -> Search:
+    schemes = {name: schemes_for(name, {"conv": 9, "linear": 1}) for name in RUNTIMES}
+    learning = Learning(Training(epochs=1), rungs=4)
+    study = study or optuna.create_study(
+        sampler=optuna.samplers.TPESampler(seed=0, multivariate=True), directions=["minimize"] * 3
+    )
+    return Search(
+        Space(RUNTIMES, schemes, **({"learning": learning} | space)),
+        budget, Objective.of("fastest"), study, Formula(), Still(),
+        limits or Limits(None, 60), lambda standing: None,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def found() -> Search:
+    search = search_with(ew.Budget(max_drop=0.5))
+    assert list(stages(search))[:3] == ["as it is", "repair", "cut"]
+    return search
+
+
+def test_it_ends_with_something_much_better_than_int8_alone(found):
+    best, plain = found.best, [t for t in found.good if t.name == "quantize on litert"]
+    assert found.holds(best)
+    assert best.figures.ratio < 0.8 * plain[0].figures.ratio
+    assert found.ranked[0] is best
+
+
+def test_longer_training_is_for_fewer(found):
+    rungs = [found.point_of(t)["recovery"] for t in found.trials if t.stage == "recover"]
+    counts = [rungs.count(k) for k in range(1, 5)]
+    assert counts[0] >= 2 and sorted(counts, reverse=True) == counts
+
+
+def test_a_trial_that_fails_is_written_down_with_its_reason(found):
+    failed = [t for t in found.trials if t.figures is None]
+    assert failed and all(t.reason == "too much" for t in failed)
+    assert all(t not in found.ranked for t in failed)
+
+
+def test_begun_anew_it_asks_for_nothing_that_is_known(found):
+    again = search_with(ew.Budget(max_drop=0.5), Limits(None, len(found.trials)), found.study)
+    assert [t.number for t in again.trials] == [t.number for t in found.trials]
+    for _ in stages(again):
+        pass
+    assert again.crew.tasks == []
+    assert again.best == found.best
+
+
+def test_no_trial_is_begun_when_the_time_is_up():
+    search = search_with(ew.Budget(max_drop=0.5), Limits(0.3, None))
+    for _ in stages(search):
+        time.sleep(0.1)
+    count = len(search.trials)
+    assert search.over == "its time was up"
+    search.run([search.space.near({}, {"prune": True})], "more")
+    assert len(search.trials) == count
+
+
+def test_without_training_samples_nothing_is_trained():
+    search = search_with(ew.Budget(max_drop=0.5), Limits(None, 30), learning=None)
+    for _ in stages(search):
+        pass
+    assert search.crew.epochs == 0 and search.holds(search.best)
+
+
+def test_nobody_beats_the_front(found):
+    front = front_of(found.good)
+    for trial in found.good:
+        assert trial in front or any(
+            f.figures.drop <= trial.figures.drop
+            and f.figures.ratio <= trial.figures.ratio
+            and f.figures.size_bytes <= trial.figures.size_bytes
+            for f in front
+        )
+    ratios = [t.figures.ratio for t in front]
+    assert ratios == sorted(ratios)
+
+
+def test_what_just_holds_ranks_behind_what_has_something_to_spare():
+    search = search_with(ew.Budget(max_drop=0.5))
+    wide = Figures(drop=0.49, drop_ci95=(-0.5, 1.5), ratio=0.1, size_bytes=10)
+    safe = Figures(drop=0.1, drop_ci95=(0.0, 0.2), ratio=0.5, size_bytes=100)
+    whole = Figures(drop=0.0, ratio=1.0, size_bytes=1000)
+    cut = ({"prune": {}},)
+    search.trials = [
+        Trial(0, "as it is", "litert", figures=whole),
+        Trial(1, "cut", "litert", steps=cut, figures=wide),
+        Trial(2, "cut", "litert", steps=cut, figures=safe),
+    ]
+    assert [t.number for t in search.ranked] == [2, 0, 1]
