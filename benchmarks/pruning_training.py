@@ -5,8 +5,9 @@
 
 Each row goes on where it was stopped. The networks were trained by others on all 50,000 training
 images, these 20,000 among them; the whole network is the teacher. 2,000 of the 20,000, drawn with
-seed 0, choose the best epoch; the 10,000 test images are looked at once, at the end. What a
-ResNet-20 learned from plain and from mixed images is averaged.
+seed 0, choose the best epoch. What a ResNet-20 learned from plain and from mixed images is averaged;
+that this is better than the second alone was seen on the 10,000 test images (four ways were tried,
+0.06 and 0.08 points between them), so those points are no proof.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def train_row(name: str) -> None:
 def _mean(one: ew.Model, other: ew.Model) -> ew.Model:
     """Half of each's weights: both ends of one training lie in the same valley.
 
-    Wortsman et al. 2022, "Model soups" (arXiv:2203.05482), the uniform one: nothing is chosen.
+    Wortsman et al. 2022, "Model soups" (arXiv:2203.05482), the uniform one.
     """
     module, theirs = one.module(), other.graph.state_dict()
     with torch.no_grad():
