@@ -5,9 +5,9 @@
 
 Each row goes on where it was stopped. The networks were trained by others on all 50,000 training
 images, these 20,000 among them; the whole network is the teacher. 2,000 of the 20,000, drawn with
-seed 0, choose the best epoch. What a ResNet-20 learned from plain and from mixed images is averaged;
-that this is better than the second alone was seen on the 10,000 test images (four ways were tried,
-0.06 and 0.08 points between them), so those points are no proof.
+seed 0, choose the best epoch. What a ResNet-20 learned from plain and from mixed images is
+averaged; that this is better than the second alone was seen on the 10,000 test images (four ways
+were tried, 0.06 and 0.08 points between them), so those points are no proof.
 """
 
 from __future__ import annotations
