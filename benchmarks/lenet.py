@@ -139,7 +139,7 @@ def main() -> None:
     sparse = kept(thin, lambda s: taught(whole, s, row.rate, row.epochs, rising), row.half)
     print(f"{sparsity:.1%} zero: {errors(sparse, data):.2f} % wrong", flush=True)
     for bits in arguments.bits:
-        shared_values = ew.Cluster(bits)(sparse, data)
+        shared_values = ew.Cluster(bits, reconstruct=False)(sparse, data)
         small = kept(f"{thin}_{bits}", lambda s, m=shared_values: taught(m, s, 5e-4, 2), row.half)
         coded = ew.coded_size(small)
         print(

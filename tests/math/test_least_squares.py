@@ -31,3 +31,29 @@ def test_a_strong_ridge_keeps_the_weights():
     start = torch.randn(1, 2, 4)
     weight, _ = normal.solve(start, 1e9, False)
     torch.testing.assert_close(weight.float(), start)
+
+
+@pytest.mark.parametrize("intercept", [False, True])
+def test_few_rows_are_trusted_less(intercept):
+    generator = torch.Generator().manual_seed(0)
+    mixed = torch.randn(1, 20, 20, generator=generator) * torch.linspace(0.1, 3, 20)
+    found = []
+    for rows in (10, 100, 100_000):
+        normal = Normal(1, 20, 1)
+        x = torch.randn(rows, 1, 20, generator=generator) @ mixed + 1
+        normal.add(x, x[..., :1])
+        found.append(normal.shrinkage(intercept))
+    assert found[0] > 4 * found[1] > 16 * found[2] > 0 and found[2] < 1e-3
+
+
+def test_shrinking_brings_the_moments_closer_to_those_of_all_inputs():
+    generator = torch.Generator().manual_seed(1)
+    mixed = torch.randn(30, 30, generator=generator).double()
+    true = mixed.mT @ mixed
+    x = (torch.randn(20, 30, generator=generator).double() @ mixed)[:, None]
+    normal = Normal(1, 30, 1)
+    normal.add(x, x[..., :1])
+    ridge = normal.shrinkage(False)
+    seen = normal.gram[0, :30, :30] / 20
+    shrunk = (seen + ridge * seen.trace() / 30 * torch.eye(30)) / (1 + ridge)
+    assert (shrunk - true).norm() < 0.9 * (seen - true).norm()

@@ -132,7 +132,8 @@ class Cluster(Step):
             looks = data is not None and data.calibration is not None
         if looks:
             batches = tensors(calibration(data, self.samples, "looking at outputs"), BATCH)
-            reconstruct(module, whole, batches, choose=self._chooser(weights, found))
+            choose = self._chooser(weights, found)
+            reconstruct(module, whole, batches, choose=choose, shrink=True)
         for name, row in weights.items():
             if name not in found:
                 found[name] = _row(name, *self._values(row.values, None))

@@ -43,6 +43,8 @@ def reconstruct(
     batches: Sequence[tuple[Tensor, ...]],
     kept: Callable[[fx.Node, Tensor], Tensor] = lambda node, value: value,
     choose: Chooser = lambda node, weight, hessian: weight,
+    *,
+    shrink: bool = False,
 ) -> None:
     """Solve the weights of `small` anew, in place.
 
@@ -54,9 +56,11 @@ def reconstruct(
         batches: inputs.
         kept: what `small` still has of a value of `whole`.
         choose: settles each layer's weights.
+        shrink: trust samples the less the fewer they are for a layer's inputs
+            (`Normal.shrinkage`), also in the Hessian that `choose` is given.
     """
     with torch.no_grad(), Shelf(IN_MEMORY) as shelf:
-        _Pair(small, whole, batches, kept, choose, shelf).run()
+        _Pair(small, whole, batches, kept, choose, shelf, shrink).run()
 
 
 class Kept:
@@ -116,10 +120,11 @@ class _Pair:
         kept: Callable[[fx.Node, Tensor], Tensor],
         choose: Chooser,
         shelf: Shelf,
+        shrink: bool,
     ):
         self.small, self.whole = _Values(small, batches, shelf), _Values(whole, batches, shelf)
         self.named = {node.name: node for node in whole.graph.nodes}
-        self.module, self.kept, self.choose = small, kept, choose
+        self.module, self.kept, self.choose, self.shrink = small, kept, choose, shrink
 
     def run(self) -> None:
         done: set[fx.Node] = set()
@@ -153,7 +158,8 @@ class _Pair:
         for x, target in zip(xs, targets, strict=True):
             normal.add(*_rows(node, weight.shape[2:], x, target, share, generator))
         intercept = bias is not None or norm is not None
-        solved = normal.solve(each, RIDGE, intercept, lambda w, h: self.choose(node, w, h))
+        ridge = max(RIDGE, normal.shrinkage(intercept)) if self.shrink else RIDGE
+        solved = normal.solve(each, ridge, intercept, lambda w, h: self.choose(node, w, h))
         if solved is None:
             return
         solved, shift = solved

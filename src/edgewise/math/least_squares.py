@@ -13,6 +13,8 @@ from torch import Tensor
 
 __all__ = ["Normal"]
 
+MOST_SHRUNK = 0.9
+
 
 class Normal:
     """Streaming normal equations in float64, for several independent groups at once.
@@ -34,6 +36,25 @@ class Normal:
         self.gram += x.transpose(1, 2) @ x
         self.cross += x.transpose(1, 2) @ y.double().transpose(0, 1)
         self.rows += x.shape[1]
+
+    def shrinkage(self, intercept: bool) -> float:
+        """The ridge that so few rows call for: what brings ``x x'`` closest to that of all inputs.
+
+        Oracle approximating shrinkage (Chen et al. 2010, "Shrinkage Algorithms for MMSE Covariance
+        Estimation", IEEE TSP 58(10), equation 23), mean over the groups: with many rows near 0,
+        with fewer rows than inputs it may be above 1.
+        """
+        n = self.gram.shape[1] - 1
+        moments = self.gram[:, :n, :n] / self.rows
+        if intercept:
+            mean = self.gram[:, :n, n:] / self.rows
+            moments = moments - mean @ mean.mT
+        trace = moments.diagonal(dim1=1, dim2=2).sum(1)
+        squares = moments.square().sum((1, 2))
+        above = (1 - 2 / n) * squares + trace.square()
+        below = (self.rows + 1 - 2 / n) * (squares - trace.square() / n)
+        share = (above / below.clamp(min=1e-300)).clamp(max=MOST_SHRUNK)
+        return float((share / (1 - share)).mean())
 
     def solve(
         self,
