@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 
 from edgewise import lower as verb
-from edgewise.compress.quantize import Quantize
 from edgewise.errors import Disagreement, InputError
 from edgewise.loading import load
 from edgewise.lowering.agreement import agree, first_disagreement, samples_for
 from edgewise.record import Signature
 
-from ..nets import make
+from ..nets import loaded, make, quantized
 
 
 class Wrong:
@@ -35,15 +34,13 @@ class Wrong:
 
 @pytest.mark.parametrize("layer", ["conv1", "conv2", "head"])
 def test_the_first_wrong_layer_is_named(layer):
-    net, x = make("residual")
-    model = Quantize("int8")(load(net, x[:1]), {"calibration": x.numpy()})
+    model, x = quantized("residual")
     found = first_disagreement(model, lambda part, at: Wrong(part, layer), (x.numpy(),))
     assert found == layer
 
 
 def test_equal_outputs_agree_and_changed_ones_do_not():
-    net, x = make("residual")
-    model = load(net, x[:1])
+    model, x = loaded("residual")
     same = agree(model, Wrong(model, "none"), (x.numpy(),), "data")
     assert (same.top1, same.max_steps, same.n, same.source) == (1.0, 0.0, 64, "data")
     changed = agree(model, Wrong(model, "head"), (x.numpy(),), "data")
@@ -52,8 +49,7 @@ def test_equal_outputs_agree_and_changed_ones_do_not():
 
 
 def test_samples_come_from_the_data_the_model_or_a_seed():
-    net, x = make("perceptron")
-    model = load(net, x[:1])
+    model, x = loaded("perceptron")
     assert samples_for(model)[1] == "random"
     assert samples_for(model.with_samples((x.numpy(),)))[1] == "model"
     (given,), source = samples_for(model, {"calibration": x.numpy()})

@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from edgewise.compress.quantize import Quantize
 from edgewise.errors import UnsupportedOperator
 from edgewise.graph.canonical import FAKE_QUANTIZE
 from edgewise.graph.fold import fold
@@ -14,7 +13,7 @@ from edgewise.loading.torch import load_module
 from edgewise.lowering.build import build, untranslatable
 from edgewise.lowering.program import KINDS, NO_CLAMP, QUANTIZABLE, VALUE_PRESERVING
 
-from ..nets import NETS, make
+from ..nets import NETS, loaded, make, quantized
 from . import reference
 
 
@@ -24,16 +23,14 @@ def program_of(model, batch=3):
 
 @pytest.mark.parametrize("name", NETS)
 def test_float_programs_compute_what_the_model_computes(name):
-    net, x = make(name)
-    model = load_module(net, x[:1])
+    model, x = loaded(name)
     (have,) = reference.run(program_of(model), x[:3].numpy())
     assert np.allclose(have, model(x[:3]).numpy(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_quantized_programs_compute_what_the_model_computes(name):
-    net, x = make(name)
-    model = Quantize("int8")(load_module(net, x[:1]), {"calibration": x.numpy()})
+    model, x = quantized(name)
     program = program_of(model)
     (have,) = reference.run(program, x[:3].numpy())
     step = reference.output_step(program, program.outputs[0]) or np.ptp(have) / 255
@@ -43,8 +40,7 @@ def test_quantized_programs_compute_what_the_model_computes(name):
 
 @pytest.mark.parametrize("name", NETS)
 def test_what_programs_promise_holds(name):
-    net, x = make(name)
-    model = Quantize("int8")(load_module(net, x[:1]), {"calibration": x.numpy()})
+    model, _ = quantized(name)
     program = program_of(model)
     known = {t.name for t in program.inputs}
     for op in program.ops:

@@ -8,7 +8,7 @@ from edgewise.edge.runners import RUNTIMES
 from edgewise.loading.torch import load_module
 from edgewise.lowering import lower
 
-from ..nets import NETS, make
+from ..nets import NETS, make, quantized
 
 # An average over windows of even size falls on ties, which runtimes round their own ways.
 EXACT = [name for name in NETS if name != "branches"]
@@ -32,8 +32,7 @@ def test_values_of_fewer_bits_are_clamped_alike(name, bits, runtime, tmp_path):
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("name", EXACT)
 def test_a_runtime_gives_the_integers_of_the_model(name, runtime, tmp_path):
-    net, x = make(name)
-    model = Quantize("int8")(load_module(net, x[:1]), {"calibration": x.numpy()})
+    model, x = quantized(name)
     path = tmp_path / f"net{RUNTIMES[runtime].suffixes[0]}"
     agreement = lower(model, runtime, path, data=x.numpy()).agreement
     assert agreement.n >= 8

@@ -286,14 +286,11 @@ def test_widths_that_it_lacks_are_refused_by_layer():
 
 
 def test_a_model_becomes_a_file(tmp_path):
-    from edgewise.compress.quantize import Quantize
     from edgewise.graph.fold import fold
-    from edgewise.loading.torch import load_module
 
-    from ..nets import make
+    from ..nets import quantized
 
-    net, x = make("inverted")
-    model = Quantize("int8")(load_module(net, x[:1]), {"calibration": x.numpy()})
+    model, x = quantized("inverted")
     path = tmp_path / "net.onnx"
     assert write(fold(model.module()), model.signature, 2, path) == {}
     (name,) = (spec.name for spec in model.signature.inputs)

@@ -9,7 +9,7 @@ from edgewise.loading.torch import load_module
 from edgewise.lowering import lower
 from edgewise.lowering.refusals import refusals
 
-from ..nets import NETS, make
+from ..nets import NETS, loaded
 
 
 class Volumes(nn.Module):
@@ -30,8 +30,7 @@ class Volumes(nn.Module):
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_every_runtime_takes_what_it_is_known_to_take(name, precision):
-    net, x = make(name)
-    model = load_module(net, x[:1])
+    model, x = loaded(name)
     if precision == "int8":
         model = Quantize("int8")(model, {"calibration": x.numpy()})
     assert [r.layers for r in refusals(model)] == [{}] * len(RUNTIMES)
