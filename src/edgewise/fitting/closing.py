@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from ..compress.damage import sensitivity
+from ..compress.prune import Prune
 from ..edge import machine
 from ..edge.artifact import Artifact
 from ..goals import Figures
+from ..graph.axes import analyse
 from ..model import Model
+from ..record import Curves
 from ..reporting.report import now
 from ..run import Arm, Proof, Run, Standing, Trial
 from ..step import Recipe, Step
@@ -20,6 +25,8 @@ from .search import Search, front_of
 __all__ = ["Told", "close", "made_again"]
 
 KEPT = 3  # runners-up
+SENSED, AMOUNTS = 64, (0.25, 0.5, 0.75)  # samples and cuts for the sensitivity of each group
+PATIENCE = 30.0  # seconds that this may take
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,7 @@ def close(
         runners_up=tuple(t.number for t in others) if chosen is not None else (),
         proof=proof,
         arms=arms,
+        curves=_curves(maker, recipe),
         stopped=stopped,
         seconds=search.seconds,
         notes=tuple(notes),
@@ -101,6 +109,25 @@ def close(
     )
     whole = None if recipe is None else Recipe((*told.first, *recipe.steps))
     return folder.close(run, whole, small)
+
+
+def _curves(maker: Maker, recipe: Recipe | None) -> tuple[Curves, ...]:
+    """How the groups bear to be cut, where some were, and where it is soon known."""
+    data, model = maker.roles.data, maker.model
+    if (
+        recipe is None
+        or data.calibration is None
+        or not any(isinstance(s, Prune) for s in recipe.steps)
+    ):
+        return ()
+    inputs, _ = data.calibration.take(SENSED)
+    begin = time.perf_counter()
+    model(*inputs)
+    groups = len(analyse(model.graph, model.signature).groups)
+    if (time.perf_counter() - begin) * groups * len(AMOUNTS) > PATIENCE:
+        return ()
+    found = sensitivity(model, data, AMOUNTS, samples=SENSED, folder=maker.cache.path)
+    return (found,)
 
 
 def made_again(search: Search, maker: Maker, trial: Trial) -> Made:
