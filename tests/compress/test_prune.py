@@ -15,13 +15,13 @@ from edgewise.errors import DataError, InputError, StepError
 from edgewise.loading.torch import load_module
 from edgewise.math.importance import CRITERIA
 
-from ..nets import make
+from ..nets import loaded
 
 
 @cache
 def model_of(name: str):
-    net, x = make(name)
-    return load_module(net, x[:1]), x.numpy()
+    model, x = loaded(name)
+    return model, x.numpy()
 
 
 def size(model) -> int:
