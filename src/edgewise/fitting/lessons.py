@@ -21,7 +21,7 @@ GROWTH = 2  # each rung trains so many times as long as the one before
 RUNGS = 6
 STEPS = 100  # of the first rung, at least
 BATCH = 128
-RATE = 0.02
+OPTIMIZER = Optimizer("adamw", 1e-3)  # does not mind how inputs and weights are scaled
 SEEN = 256  # samples on which an augmentation is tried
 KEPT = 0.85  # share of predictions that it may not change
 TRIED = ("crop", "flip", "shift", "noise")
@@ -74,7 +74,7 @@ def learning_for(model: Model, roles: Roles, classes: bool) -> Learning | None:
     batch = min(BATCH, max(1, len(split) // 8))
     epochs = math.ceil(STEPS * batch / len(split))
     training = Training(
-        epochs, batch, Optimizer(rate=RATE), augment=_harmless(model, roles) if classes else ()
+        epochs, batch, OPTIMIZER, augment=_harmless(model, roles) if classes else ()
     )
     if not classes:
         return Learning(training, 1.0, "outputs")

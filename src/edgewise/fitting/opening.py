@@ -74,10 +74,8 @@ def space_for(
             and (weight := constant(model.graph, node.args[1])) is not None
         ):
             sizes["linear" if node.target is LINEAR else "conv"] += weight.numel()
-    cuts = {
-        "prune": bool(analyse(model.graph, model.signature).groups),
-        "shorten": bool(blocks(model.graph, model.signature)),
-    }
+    residual = len(blocks(model.graph, model.signature))
+    cuts = {"prune": bool(analyse(model.graph, model.signature).groups), "shorten": residual > 0}
     small = any(x.figure == "download_bytes" for x in budget.limits) or any(
         name == "download" for name, _ in objective.weights
     )
@@ -85,6 +83,7 @@ def space_for(
         runtimes,
         {name: schemes_for(name, sizes) for name in runtimes},
         tuple(name for name in CUTS if cuts[name]),
+        residual,
         small,
         learning_for(model, roles, metric not in REGRESSION) if train else None,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
@@ -198,16 +199,28 @@ class Search:
             self.confirmed.add(trial.number)
             self.study.set_user_attr(f"{RECORD} {trial.number}", encode(sure).decode())
 
-    def suggest(self, allowed: Callable[[Point], bool]) -> Point | None:
+    def suggest(self, allowed: Callable[[Point], bool], fixed: Point | None = None) -> Point | None:
         """What Optuna's sampler would try next, of what is allowed and was not tried; None where
-        it finds nothing such."""
-        for _ in range(REPEATS):
-            asked = self.study.ask()
-            point = self.space.ask(asked)
-            if self.known(point) is None and allowed(point):
-                self._asked.append((asked, point))
-                return point
-            self.study.tell(asked, state=TrialState.FAIL)
+        it finds nothing such.
+
+        Args:
+            fixed: values that it shall not change.
+        """
+        sampler = self.study.sampler
+        try:
+            if fixed:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                    self.study.sampler = optuna.samplers.PartialFixedSampler(fixed, sampler)
+            for _ in range(REPEATS):
+                asked = self.study.ask()
+                point = self.space.ask(asked)
+                if self.known(point) is None and allowed(point):
+                    self._asked.append((asked, point))
+                    return point
+                self.study.tell(asked, state=TrialState.FAIL)
+        finally:
+            self.study.sampler = sampler
         return None
 
     def known(self, point: Point) -> Trial | None:

@@ -37,6 +37,7 @@ class Space:
         runtimes: which of them, the reference's first.
             schemes: runtime -> what of the weights, `FLOAT` first.
         cuts: the steps of `CUTS` that this model takes.
+        blocks: how many residual blocks may be left out.
         bits: whether weights below 8 bits are on offer: they make only the download smaller.
         learning: None where there is nothing to learn from.
     """
@@ -44,6 +45,7 @@ class Space:
     runtimes: tuple[str, ...]
     schemes: Mapping[str, tuple[str, ...]]
     cuts: tuple[str, ...] = CUTS
+    blocks: int = 3
     bits: bool = False
     learning: Learning | None = None
 
@@ -103,6 +105,8 @@ class Space:
 
         def fields_of(name: str, *left_out: str) -> None:
             for field, (default, of) in searched_fields(_kind(name)).items():
+                if field == "blocks":
+                    of = tuple(count for count in of if count <= self.blocks)
                 if field not in left_out:
                     take(f"{name}.{field}", of, default)
 

@@ -20,9 +20,11 @@ __all__ = ["STAGES", "stages"]
 AMOUNTS = (0.3, 0.6, 0.45, 0.75, 0.15, 0.85, 0.9)
 CUTTING = 0.4  # share of the time after which no more is cut untrained
 COSTS = {"macs": ("latency", "macs"), "parameters": ("size", "download", "memory")}
+WIDTHS = {"macs": 4, "parameters": 1}  # of what is left: kernels like round numbers
 DECAY = 0.65  # share of the drop that is left after a rung more, at best
 TRAINED = 8  # candidates on the first rung, at most
 DEPTH = 5  # rungs that there should be time for
+FREE = ("prune", "shorten", "recovery")  # what is refined
 PATIENCE = 12  # refinements in a row that are no better
 CLOSE = 4  # neighbours of the best that are polished
 
@@ -92,8 +94,9 @@ def cut(search: Search) -> None:
                 "prune": True,
                 "prune.amount": amount,
                 "prune.of": of,
-                "prune.scope": "global",
+                "prune.scope": "sensitivity",
                 "prune.reconstruct": True,
+                "prune.multiple": WIDTHS[of],
             }
             found = search.run([search.space.near(base, changes)], "cut")
             if found and _hopeless(search, found[0]):
@@ -162,16 +165,19 @@ def polish(search: Search) -> None:
 
 
 def refine(search: Search) -> None:
-    """What Optuna's sampler (TPE) makes of all that is known, until it finds nothing better."""
+    """What Optuna's sampler (TPE) makes of all that is known about cutting and training, on the
+    best runtime with the best numbers; until it finds nothing better."""
     fruitless = 0
-    while fruitless < PATIENCE and not search.over:
+    while fruitless < PATIENCE and not search.over and search.best is not None:
         before = search.best
+        point = search.point_of(before)
+        fixed = {name: value for name, value in point.items() if not name.startswith(FREE)}
         batch: list[Point] = []
         for _ in range(search.crew.size):
-            point = search.suggest(lambda point: _in_time(search, point))
-            if point is None:
+            found = search.suggest(lambda p: _in_time(search, p), fixed)
+            if found is None:
                 return
-            batch.append(point)
+            batch.append(found)
         search.run(batch, "refine")
         fruitless = 0 if search.best is not before else fruitless + len(batch)
 

@@ -21,6 +21,7 @@ __all__ = ["Kept", "fix_scales", "free_scales", "judged", "learning", "logits"]
 aten = torch.ops.aten
 NORM = aten.batch_norm.default
 DROPOUT = {aten.dropout.default: 2, aten.feature_dropout.default: 2}
+MOMENTUM = 0.1  # of batch-norms' statistics, at least: Keras' 0.01 outlives a short training
 PROBABILITIES = {
     aten.softmax.int,
     aten._softmax.default,
@@ -63,7 +64,8 @@ def learning(
         if node.target in DROPOUT:
             node.args = (*node.args[: DROPOUT[node.target]], True)
         elif node.target is NORM and norms:
-            node.args = (*node.args[:5], True, *node.args[6:])
+            momentum = max(node.args[6], MOMENTUM)
+            node.args = (*node.args[:5], True, momentum, *node.args[7:])
             if world > 1:
                 node.target = _batch_norm_over_processes
     result.recompile()

@@ -27,7 +27,7 @@ from .pieces import (
     arrange,
     split,
 )  # fmt: skip
-from .rans import BITS, Encoder, lanes_for
+from .rans import BITS, Encoder
 from .stream import FORMAT, HEAD
 from .tables import Tables
 
@@ -88,11 +88,10 @@ def encode(
             rest.append(plain)
             coded.append((piece, parts))
     symbols = sum(p.size for piece, parts in coded for p in parts)
-    lanes = lanes_for(symbols)
-    stream = _code(coded, lanes) if symbols else b""
+    lanes, stream = _code(coded) if symbols else (0, b"")
     table = msgspec.msgpack.encode(pieces)
     packed, plain = pack(table), pack(b"".join(rest))
-    head = HEAD.pack(FORMAT, lanes if symbols else 0, len(table), len(packed), len(plain))
+    head = HEAD.pack(FORMAT, lanes, len(table), len(packed), len(plain))
     return head + packed + plain + stream
 
 
@@ -312,9 +311,9 @@ def _planes(symbols: np.ndarray, period: int, t: int, count: int) -> np.ndarray:
     return np.concatenate([symbols[:, t + i :: period].reshape(-1) for i in range(count)])
 
 
-def _code(pieces: list[tuple[Piece, list[np.ndarray]]], lanes: int) -> bytes:
-    """All matrices, one after the other, through one coder."""
-    encoder, tables = Encoder(lanes), Tables()
+def _code(pieces: list[tuple[Piece, list[np.ndarray]]]) -> tuple[int, bytes]:
+    """All matrices, one after the other, through one coder; its lanes, and what it wrote."""
+    encoder, tables = Encoder(), Tables()
     for piece, matrices in pieces:
         parts = [part for part in piece.parts if part.period != RAW]
         for part, symbols in zip(parts, matrices, strict=True):

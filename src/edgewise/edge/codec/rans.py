@@ -21,40 +21,50 @@ __all__ = ["BITS", "Decoder", "Encoder", "lanes_for"]
 BITS = 14  # of a probability
 LOW = 1 << 16
 MOST_LANES = 1 << 13
+DEAREST = 100  # lanes cost at most one part of so many
 REFILL = 1 << 17  # bytes
 
 
-def lanes_for(symbols: int) -> int:
-    """How many lanes: each costs 2 bytes, few are slow."""
+def lanes_for(symbols: int, size: float) -> int:
+    """How many lanes: each costs 2 bytes, few are slow.
+
+    Args:
+        symbols: that are coded.
+        size: bytes that they take; the lanes may cost a hundredth of that.
+    """
     lanes = 16
-    while lanes < MOST_LANES and lanes * 512 < symbols:
+    while lanes < MOST_LANES and lanes * 512 < symbols and lanes * 2 * 2 <= size / DEAREST:
         lanes *= 2
     return lanes
 
 
 class Encoder:
-    """Collects frequencies and starts of symbols, step by step, and codes them at the end."""
+    """Collects frequencies and starts of symbols, in order, and codes them at the end."""
 
-    def __init__(self, lanes: int):
-        self._lanes = lanes
-        self._steps: list[tuple[np.ndarray, np.ndarray]] = []
+    def __init__(self) -> None:
+        self._put: list[tuple[np.ndarray, np.ndarray]] = []
 
     def put(self, freq: np.ndarray, start: np.ndarray) -> None:
         """Add symbols, in order; uint16, the frequencies of each class adding up to 2^`BITS`."""
-        for at in range(0, len(freq), self._lanes):
-            self._steps.append((freq[at : at + self._lanes], start[at : at + self._lanes]))
+        self._put.append((freq, start))
 
-    def finish(self) -> bytes:
-        """The states, 4 bytes a lane, and the words, little-endian."""
-        x = np.full(self._lanes, LOW, np.uint64)
+    def finish(self) -> tuple[int, bytes]:
+        """The lanes; their states, 4 bytes each, and the words, little-endian."""
+        symbols = sum(len(freq) for freq, _ in self._put)
+        bits = sum(BITS * len(freq) - float(np.log2(freq).sum()) for freq, _ in self._put)
+        lanes = lanes_for(symbols, bits / 8)
+        x = np.full(lanes, LOW, np.uint64)
         words = []
-        for freq, start in reversed(self._steps):
-            f, state = freq.astype(np.uint64), x[: len(freq)]
-            over = state >= f << np.uint64(32 - BITS)
-            words.append((state[over] & np.uint64(LOW - 1)).astype("<u2"))
-            state = np.where(over, state >> np.uint64(16), state)
-            x[: len(freq)] = ((state // f) << np.uint64(BITS)) + state % f + start
-        return x.astype("<u4").tobytes() + b"".join(w.tobytes() for w in reversed(words))
+        for all_freq, all_start in reversed(self._put):
+            for at in reversed(range(0, len(all_freq), lanes)):
+                f = all_freq[at : at + lanes].astype(np.uint64)
+                state = x[: len(f)]
+                over = state >= f << np.uint64(32 - BITS)
+                words.append((state[over] & np.uint64(LOW - 1)).astype("<u2"))
+                state = np.where(over, state >> np.uint64(16), state)
+                start = all_start[at : at + lanes]
+                x[: len(f)] = ((state // f) << np.uint64(BITS)) + state % f + start
+        return lanes, x.astype("<u4").tobytes() + b"".join(w.tobytes() for w in reversed(words))
 
 
 class Decoder:
