@@ -247,3 +247,16 @@ def test_two_processes_learn_what_one_does(tmp_path, monkeypatch):
     runpy.run_path(str(script), run_name="__main__")
     one, two = (np.load(tmp_path / f"{name}.npy") for name in ("one", "two"))
     np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-3)
+
+
+def test_norms_that_gather_slowly_still_know_what_they_saw(digits, short):
+    """Keras' momentum keeps nine tenths of the old statistics over ten steps."""
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3, bias=False), torch.nn.BatchNorm2d(4, momentum=0.01),
+        torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 10),
+    )  # fmt: skip
+    net[1].running_mean += 5.0  # far from what it sees
+    model = ew.load(net.eval(), example=torch.zeros(1, 1, 8, 8))
+    trained = ew.Finetune(training=short)(model, digits)
+    (mean,) = (v for name, v in trained.graph.named_buffers() if name.endswith("running_mean"))
+    assert mean.abs().max() < 2.0
