@@ -267,8 +267,9 @@ class Search:
         self.doing[asked.number] = _told(recipe, point["runtime"])
         self.show(stage)
         deadline = None if self.left == math.inf else time.time() + self.left
+        begun = time.monotonic()
         future = self.crew.submit(Task(recipe, point["runtime"], deadline))
-        running[future] = asked, point, time.monotonic()
+        running[future] = asked, point, begun
 
     def _end(
         self, future: Future[Made], asked: Asked, point: Point, begun: float, stage: str

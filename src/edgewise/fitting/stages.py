@@ -18,6 +18,7 @@ __all__ = ["STAGES", "stages"]
 
 # Of what is cut before anything is known: first far apart, then in between.
 AMOUNTS = (0.3, 0.6, 0.45, 0.75, 0.15, 0.85, 0.9)
+BITS = (6, 5, 4)  # of weights, where the download counts
 CUTTING = 0.4  # share of the time after which no more is cut untrained
 COSTS = {"macs": ("latency", "macs"), "parameters": ("size", "download", "memory")}
 WIDTHS = {"macs": 4, "parameters": 1}  # of what is left: kernels like round numbers
@@ -84,6 +85,10 @@ def cut(search: Search) -> None:
     fails after an hour of training."""
     if "prune" not in search.space.cuts or search.best is None:
         return
+    whole = _leader(search)
+    if search.space.bits and scheme_of(whole) == "int8":
+        narrow = ({"quantize.weight_bits": bits, "roundweights": True} for bits in BITS)
+        search.run([search.space.near(whole, changes) for changes in narrow], "cut")
     base, measures = _leader(search), _measures(search)
     useless = dict.fromkeys(measures, 1.0)
     for amount in AMOUNTS:
@@ -101,15 +106,6 @@ def cut(search: Search) -> None:
             found = search.run([search.space.near(base, changes)], "cut")
             if found and _hopeless(search, found[0]):
                 useless[of] = amount
-    if search.space.bits:
-        search.run(
-            [
-                search.space.near(base, {"quantize.weight_bits": bits, "roundweights": True})
-                for bits in (6, 5, 4)
-                if scheme_of(base) == "int8"
-            ],
-            "cut",
-        )
 
 
 def recover(search: Search) -> None:
