@@ -115,6 +115,17 @@ def test_begun_anew_it_asks_for_nothing_that_is_known(found):
     assert again.best == found.best
 
 
+def test_what_was_half_done_when_it_was_stopped_is_in_nobodys_way():
+    search = search_with(ew.Budget(max_drop=0.5), Limits(None, 5))
+    search.study.enqueue_trial(search.space.near({}, {"prune": True}))
+    search.study.ask()
+    search.study.enqueue_trial(search.space.near({}, {"shorten": True}))
+    again = search_with(ew.Budget(max_drop=0.5), Limits(None, 5), search.study)
+    for _ in stages(again):
+        pass
+    assert len(again.trials) == 5 and not again.trials[0].steps
+
+
 def test_no_trial_is_begun_when_the_time_is_up():
     search = search_with(ew.Budget(max_drop=0.5), Limits(0.3, None))
     for _ in stages(search):

@@ -88,7 +88,9 @@ class Search:
         self.pace = self.study.user_attrs.get(PACE, 0.0)
         self._begun = time.monotonic()
         for asked in self.study.get_trials(deepcopy=False):
-            if asked.state is TrialState.RUNNING:  # when the search was stopped
+            if asked.state is TrialState.WAITING:  # enqueued, when the search was stopped
+                self.study.tell(self.study.ask(), state=TrialState.FAIL)
+            elif asked.state is TrialState.RUNNING:  # begun then
                 self.study.tell(asked.number, state=TrialState.FAIL)
             elif RECORD in asked.user_attrs:
                 trial = decode(asked.user_attrs[RECORD].encode(), Trial, "the search's storage")
