@@ -168,3 +168,11 @@ def test_what_just_holds_ranks_behind_what_has_something_to_spare():
         Trial(2, "cut", "litert", steps=cut, figures=safe),
     ]
     assert [t.number for t in search.ranked] == [2, 0, 1]
+
+
+def test_a_budget_that_only_cuts_can_hold_does_not_choose_the_runtime():
+    search = search_with(ew.Budget(max_drop=0.5, max_size=100), Limits(None, 40))
+    for _ in stages(search):
+        pass
+    cuts = [t for t in search.trials if t.stage == "cut"]
+    assert cuts and {t.runtime for t in cuts} == {"litert"}
