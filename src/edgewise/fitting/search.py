@@ -30,7 +30,7 @@ __all__ = ["ABLATION", "Limits", "Search", "front_of"]
 
 RECORD, SPENT, PACE = "trial", "seconds", "pace"  # what a study keeps
 ABLATION, CONTROL = ASIDE = ("ablation", "control")  # stages that only compare
-REPEATS = 20  # suggestions of what was tried already
+REPEATS = 100  # suggestions of what was tried already
 SPARE = 0.5  # standard errors of the drop that a choice should have to spare
 FEW, CLOSE = 4, 0.3  # as many are timed anew, whose costs differ by less than that (20 %)
 TIE = 0.03  # costs that differ by less (2 % of latency) are one
