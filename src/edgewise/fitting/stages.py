@@ -162,12 +162,14 @@ def polish(search: Search) -> None:
 
 def refine(search: Search) -> None:
     """What Optuna's sampler (TPE) makes of all that is known about cutting and training, on the
-    best runtime with the best numbers; until it finds nothing better."""
-    fruitless = 0
+    best runtime with the best numbers; until it finds nothing better. What is not cut was tried
+    by the stages before."""
+    fruitless, cutting = 0, {"prune": True} if "prune" in search.space.cuts else {}
     while fruitless < PATIENCE and not search.over and search.best is not None:
         before = search.best
         point = search.point_of(before)
         fixed = {name: value for name, value in point.items() if not name.startswith(FREE)}
+        fixed |= cutting
         batch: list[Point] = []
         for _ in range(search.crew.size):
             found = search.suggest(lambda p: _in_time(search, p), fixed)
