@@ -11,7 +11,7 @@ from ..errors import DataError
 from ..metric import Metric, get_metric
 from ..model import Model
 
-__all__ = ["Judge"]
+__all__ = ["Judge", "choices"]
 
 BATCH = 64
 
@@ -40,7 +40,7 @@ class Judge:
         outputs = [(model(*inputs), targets) for inputs, targets in self.split.batches(BATCH)]
         if outputs[0][1] is not None:
             self.metric = get_metric(metric)
-        self.choices = [_choices(o) for o, _ in outputs] if self.metric is None else []
+        self.choices = [choices(o) for o, _ in outputs] if self.metric is None else []
         name = self.metric.name if self.metric else "agreement with the float model"
         self.description = f"{name} on {len(self.split)} samples"
         self.best = 0.0
@@ -54,7 +54,7 @@ class Judge:
         """How many points this one loses."""
         if self.metric is None:
             pairs = zip(self.split.batches(BATCH), self.choices, strict=True)
-            same = [_choices(model(*inputs)) == want for (inputs, _), want in pairs]
+            same = [choices(model(*inputs)) == want for (inputs, _), want in pairs]
             return 100 * (1 - float(np.concatenate(same).mean()))
         tally = self.metric.tally()
         for inputs, targets in self.split.batches(BATCH):
@@ -63,6 +63,7 @@ class Judge:
         return 100 * (loss if self.metric.higher_is_better else -loss)
 
 
-def _choices(output: Any) -> np.ndarray:
+def choices(output: Any) -> np.ndarray:
+    """The largest of each sample's first output, int64 (n,)."""
     first = output[0] if isinstance(output, tuple) else output
     return first.reshape(len(first), -1).argmax(-1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from ..compress.judge import choices
 from ..errors import InputError
 from ..model import Model
 from ..step import Step
@@ -84,7 +85,7 @@ def learning_for(model: Model, roles: Roles, classes: bool) -> Learning | None:
 def _harmless(model: Model, roles: Roles) -> tuple[str, ...]:
     inputs, _ = roles.data.training.take(SEEN)
     spec = model.signature.inputs[0]
-    whole = _choices(model, inputs)
+    whole = choices(model(*inputs))
     found = []
     for name in TRIED:
         try:
@@ -95,13 +96,7 @@ def _harmless(model: Model, roles: Roles) -> tuple[str, ...]:
         changed, _ = augment(
             torch.from_numpy(inputs[0]), None, {k: torch.from_numpy(v) for k, v in drawn.items()}
         )
-        again = _choices(model, (changed.contiguous().numpy(), *inputs[1:]))
+        again = choices(model(changed.contiguous().numpy(), *inputs[1:]))
         if np.mean(again == whole) >= KEPT:
             found.append(name)
     return tuple(found)
-
-
-def _choices(model: Model, inputs: tuple[np.ndarray, ...]) -> np.ndarray:
-    outputs = model(*inputs)
-    first = outputs[0] if isinstance(outputs, tuple) else outputs
-    return first.reshape(len(first), -1).argmax(-1)

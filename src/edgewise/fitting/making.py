@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ..bundling.segments import segments_of
+from ..compress.judge import choices
 from ..data import Split
 from ..edge import runners
 from ..edge.artifact import Artifact
@@ -94,7 +95,7 @@ class Judge:
         self.name = self.metric.name if labelled else "agreement with the given model"
         self._choices: list[np.ndarray] = []
         if not labelled:
-            self._choices = [_choices(model(*inputs)) for inputs, _ in split.batches(BATCH)]
+            self._choices = [choices(model(*inputs)) for inputs, _ in split.batches(BATCH)]
         self.value, self.outcomes = self._judged(model)
 
     def __call__(self, subject: Callable[..., object]) -> Figures:
@@ -236,8 +237,3 @@ def download_bytes(artifact: Artifact) -> int:
         len(encode((artifact.path.parent / name).read_bytes(), segments.get(name, [])))
         for name in artifact.files
     )
-
-
-def _choices(outputs: object) -> np.ndarray:
-    first = outputs[0] if isinstance(outputs, tuple) else outputs
-    return first.reshape(len(first), -1).argmax(-1).astype(np.int64)
