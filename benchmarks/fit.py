@@ -137,7 +137,7 @@ def mobilenet_v2() -> tuple[Any, Any]:
 
 
 CASES = {
-    "digits": Case(digits, ew.Budget(max_drop=1.0, max_size="40kB"), "2m"),
+    "digits": Case(digits, demo.BUDGET, "2m", demo.OBJECTIVE),
     # A sixth of the float file: of the artifact, and of it in a bundle.
     "resnet20": Case(resnet20, ew.Budget(max_drop=0.5, max_download="180kB"), "30m"),
     "resnet20_file": Case(resnet20, ew.Budget(max_drop=0.5, max_size="180kB"), "30m"),

@@ -17,7 +17,7 @@ import numpy as np
 from .data.factory import is_factory, resolve
 from .errors import DataError, InputError, MissingExtra, ModelError
 
-__all__ = ["METRICS", "Metric", "Score", "Tally", "get_metric", "paired_drop"]
+__all__ = ["METRICS", "Metric", "Score", "Tally", "expected_drop", "get_metric", "paired_drop"]
 
 REPLICATES = 1000  # of a bootstrap
 MOST_NUMBERS = 500_000  # kept of all samples for which a bootstrap takes seconds, not minutes
@@ -166,6 +166,23 @@ def paired_drop(right_a: np.ndarray, right_b: np.ndarray) -> tuple[float, tuple[
     drop = p_a - p_b
     low, high = drop - reach(p_a - low_a, high_b - p_b), drop + reach(high_a - p_a, p_b - low_b)
     return drop, (low, high)
+
+
+def expected_drop(worth_a: np.ndarray, worth_b: np.ndarray) -> tuple[float, tuple[float, float]]:
+    """How much accuracy is expected to be lost from a to b, with a 95 % interval.
+
+    The normal interval of the mean difference; above it reaches to 3/n at least, for what was not
+    seen once among n may still be as frequent (Hanley & Lippman-Hand, "If nothing goes wrong, is
+    everything all right?", JAMA 249 (1983)).
+
+    Args:
+        worth_a: (n,): how probable is it that a, the reference, is right? 0..1
+        worth_b: (n,): and b, on the same samples in the same order?
+    """
+    lost = np.asarray(worth_a, np.float64) - worth_b
+    n, drop = len(lost), float(lost.mean())
+    reach = 1.96 * float(lost.std()) / n**0.5
+    return drop, (drop - reach, max(drop + reach, 3 / n))
 
 
 # --- What is kept of a batch -----------------------------------------------------------------

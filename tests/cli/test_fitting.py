@@ -62,6 +62,25 @@ def test_killed_in_the_middle_the_same_command_goes_on(files, capfd):
     assert os.path.samefile(told["artifact"], found.artifact.path)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_ctrl_c_ends_with_the_best_so_far(files, workers):
+    asked = ["--max-drop", "2", "--trials", "200", "--no-train", "--workers", workers, "--json"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgewise", *ARGUMENTS, *asked],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    for line in process.stderr:
+        if " 2 trials" in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all that it started
+    out, _ = process.communicate()
+    told = json.loads(out)
+    assert process.returncode == 0 and told["holds"] and 2 <= told["trials"] < 200
+    assert "interrupted" in told["stopped"] and "goes on" in told["stopped"]
+    assert Fitted.open("run").artifact.path.exists()
+
+
 def test_a_budget_out_of_reach_ends_with_1_and_says_which(files, capfd):
     assert run("--max-size", "10B", "--trials", "1", "--no-train") == 1
     out, err = capfd.readouterr()

@@ -95,10 +95,11 @@ def fit_like(**changes) -> Run:
 
 
 def unlabelled() -> Run:
-    """The same without targets: predictions that changed are counted."""
+    """The same without targets: judged by what the given model expects."""
     run = fit_like()
     return replace(
         run,
+        metric="expected accuracy",
         samples=replace(run.samples, labelled=False),
         proof=replace(run.proof, classes=None),
     )

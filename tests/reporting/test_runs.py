@@ -69,7 +69,7 @@ def test_what_was_won_is_of_the_samples_that_prove():
     assert (file.what, file.from_to) == ("6.81× smaller", "1.10 MB → 161 kB")
     assert (download.what, lost.what) == ("7.29× smaller", "0.37 points lost")
     assert lost.from_to == "91.73 % → 91.36 %"
-    assert changes(unlabelled())[3].what == "0.37 % answered otherwise"
+    assert changes(unlabelled())[3].what == "0.37 points lost, by its own estimate"
     slow = fit_like()
     slow = replace(
         slow, proof=replace(slow.proof, figures=Figures(ratio=2.0, size_bytes=2_196_422))
@@ -107,7 +107,7 @@ def test_the_front_goes_from_fast_to_slow():
     every = cells(trials(run))
     assert len(every) == len(run.trials) == 26
     assert every[6]["latency"] is None and every[BEST]["file"] == f"trials/{BEST}.onnx"
-    assert {row["as before"] for row in cells(trials(unlabelled()))} > {"91.73 %"}
+    assert {row["expected accuracy"] for row in cells(trials(unlabelled()))} > {"91.73 %"}
 
 
 def test_each_step_is_compared_with_the_chosen_recipe():

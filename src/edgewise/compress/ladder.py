@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..model import Model
 from ..record import Event
 from .equalize import Equalize
-from .judge import Judge
+from .judge import judge_on
 from .quantize import Quantize
 from .round_weights import RoundWeights
 from .samples import together
@@ -124,7 +124,7 @@ class _Climber:
         self.model = model
         self.data = data
         self.progress = progress or (lambda name: None)
-        self.judge = Judge(model, data, ladder.judge, ladder.metric)
+        self.judge = judge_on(model, data, ladder.judge, ladder.metric)
         self.rungs: list[Rung] = []
         self.best: Model | None = None
         self.drop = math.inf

@@ -158,8 +158,7 @@ def fit(
                 pass
             stopped = search.over or "nothing better was found"
             search.limits = Limits(seconds, None, proof)
-            search.confirm(lambda trial: made_again(search, maker, trial).artifact)
-            chosen = search.best
+            chosen = search.confirm(lambda trial: made_again(search, maker, trial).artifact)
             arms = compare_arms(search, chosen)
             return close(search, chosen, arms, stopped, maker, kept, told)
         finally:

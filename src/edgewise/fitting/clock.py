@@ -81,13 +81,11 @@ class Clock:
         figures = replace(figures, memory_bytes=timing.memory_bytes)
         if not self.place.timed:
             return figures
-        ratio = benchmark.compare(timing, base)
-        sittings = len(timing.ns)
         return replace(
             figures,
             latency_ms=getattr(timing.latency, self.percentile),
-            ratio=ratio.value if sittings > SITTINGS else _luckiest(timing) / _luckiest(base),
-            ratio_ci95=ratio.ci95,
+            ratio=_luckiest(timing) / _luckiest(base),
+            ratio_ci95=benchmark.compare(timing, base).ci95,
         )
 
 

@@ -8,12 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ..bundling.segments import segments_of
-from ..compress.judge import choices
-from ..data import Split
+from ..compress.judge import Judge
 from ..edge import runners
 from ..edge.artifact import Artifact
 from ..edge.codec import encode
@@ -21,7 +19,7 @@ from ..errors import EdgewiseError
 from ..goals import Figures
 from ..graph.cost import total_macs
 from ..lowering import lower
-from ..metric import Metric, get_metric, paired_drop
+from ..metric import Metric
 from ..model import Model
 from ..record import Agreement
 from ..step import Recipe, Step
@@ -30,9 +28,7 @@ from .cache import Cache, digest_of_data, digest_of_model, key_of
 from .quiet import Quiet
 from .roles import Roles
 
-__all__ = ["Judge", "Made", "Maker", "OutOfTime", "Task"]
-
-BATCH = 64
+__all__ = ["Made", "Maker", "OutOfTime", "Task"]
 
 
 class OutOfTime(EdgewiseError):
@@ -64,60 +60,15 @@ class Made:
     Attributes:
         artifact: the file, in the cache.
         figures: all but what a clock or a meter tells.
-        seconds: that it took.
-        epochs: of training, of these seconds; 0 where nothing was trained.
+        epochs: of training; 0 where nothing was trained.
         training: seconds of these epochs.
     """
 
     artifact: Artifact
     figures: Figures
     agreement: Agreement | None
-    seconds: float
     epochs: float
     training: float
-
-
-class Judge:
-    """How many points a model or file loses against the given Model, on some samples.
-
-    Of the metric where the samples have targets, else of the given Model's predictions.
-
-    Args:
-        model: the given one.
-        split: the samples.
-        metric: as `edgewise.metric.get_metric` takes it.
-        labelled: whether the split has targets.
-    """
-
-    def __init__(self, model: Model, split: Split, metric: str | Metric, labelled: bool):
-        self.split, self.labelled = split, labelled
-        self.metric = get_metric(metric if labelled else "accuracy")
-        self.name = self.metric.name if labelled else "agreement with the given model"
-        self._choices: list[np.ndarray] = []
-        if not labelled:
-            self._choices = [choices(model(*inputs)) for inputs, _ in split.batches(BATCH)]
-        self.value, self.outcomes = self._judged(model)
-
-    def __call__(self, subject: Callable[..., object]) -> Figures:
-        """Value and drop."""
-        value, outcomes = self._judged(subject)
-        sign = 100 if self.metric.higher_is_better else -100
-        drop, ci95 = sign * (self.value - value), None
-        if outcomes is not None:
-            _, bounds = paired_drop(self.outcomes, outcomes)
-            ci95 = (100 * bounds[0], 100 * bounds[1])
-        return Figures(value=value, drop=drop, drop_ci95=ci95, n=len(self.split))
-
-    def _judged(self, subject: Callable[..., object]) -> tuple[float, np.ndarray | None]:
-        tally = self.metric.tally()
-        for at, (inputs, targets) in enumerate(self.split.batches(BATCH)):
-            outputs = subject(*inputs)
-            if not self.labelled:
-                first = outputs[0] if isinstance(outputs, tuple) else outputs
-                outputs, targets = first.reshape(len(first), -1), self._choices[at]
-            tally.update(outputs, targets)
-        by_sample = self.metric.name in ("accuracy", "top5")
-        return tally.compute().value, tally.outcomes() if by_sample else None
 
 
 class Maker:
@@ -153,7 +104,7 @@ class Maker:
     def judge(self) -> Judge:
         """Of the samples that choose."""
         if self._judge is None:
-            self._judge = Judge(self.model, self.roles.selection, self._metric, self.roles.labelled)
+            self._judge = Judge(self.model, self.roles.selection, self._metric)
         return self._judge
 
     def __call__(self, task: Task) -> Made:
@@ -163,7 +114,6 @@ class Maker:
             EdgewiseError: a step refuses, a runtime lacks an operator or disagrees, or the time
                 is up; the message says so.
         """
-        begin = time.perf_counter()
         model, key, epochs, training = self.compressed(task.recipe, task.deadline, task.cuts)
         suffix = runners.get(task.runtime).suffixes[0]
 
@@ -182,9 +132,8 @@ class Maker:
                 macs=total_macs(model.graph, model.signature),
                 parameters=sum(p.numel() for p in model.graph.parameters()),
             )
-        seconds = time.perf_counter() - begin
         # A new one: what runs a file cannot be sent to another process.
-        return Made(replace(artifact), figures, artifact.agreement, seconds, epochs, training)
+        return Made(replace(artifact), figures, artifact.agreement, epochs, training)
 
     def compressed(
         self, recipe: Recipe, deadline: float | None = None, cuts: int = 0

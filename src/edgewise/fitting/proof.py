@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..compress.judge import Judge
 from ..data import Data
 from ..edge.artifact import Artifact
 from ..edge.place import Place
@@ -19,7 +20,6 @@ from ..graph.fold import CONVOLUTIONS, constant, fold
 from ..measuring import compare
 from ..model import Model
 from ..run import Classes, LayerChange, Proof
-from .making import Judge
 from .quiet import Quiet
 from .roles import Roles
 
@@ -55,7 +55,7 @@ def prove(
         EdgewiseError: the device or a runtime fails.
     """
     watch(f"testing on {len(roles.test)} samples that chose nothing")
-    judge = Judge(model, roles.test, metric, roles.labelled)
+    judge = Judge(model, roles.test, metric)
     tested = judge(files[1].run)
     data = Data(evaluation=roles.test) if roles.labelled else None
     with quiet.measuring():

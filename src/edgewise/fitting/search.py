@@ -31,9 +31,10 @@ __all__ = ["ABLATION", "Limits", "Search", "front_of"]
 RECORD, SPENT, PACE = "trial", "seconds", "pace"  # what a study keeps
 ABLATION, CONTROL = ASIDE = ("ablation", "control")  # stages that only compare
 REPEATS = 100  # suggestions of what was tried already
-SPARE = 0.5  # standard errors of the drop that a choice should have to spare
-FEW, CLOSE = 4, 0.3  # as many are timed anew, whose costs differ by less than that (20 %)
-TIE = 0.03  # costs that differ by less (2 % of latency) are one
+SPARE = 1.0  # standard errors of the drop that a choice should have to spare
+FEW, CLOSE = 6, 0.4  # as many are timed anew, whose costs differ by less than that (a third)
+TIE = 0.05  # costs that differ by less (3.5 % of latency) are one ...
+GRAIN_MS = 0.003  # ... as are latencies: from process to process they differ by so much
 WIDTH = 3.92  # standard errors in a 95 % interval
 
 
@@ -184,22 +185,23 @@ class Search:
             return None
         return self.trials[-1]
 
-    def confirm(self, artifact_of: Callable[[Trial], Artifact]) -> None:
-        """Time the best few in turns, and longer than while there were many."""
+    def confirm(self, artifact_of: Callable[[Trial], Artifact]) -> Trial | None:
+        """The one to choose, after the best few were timed in turns, and longer than while there
+        were many."""
         ranked = self.ranked
-        if not ranked or ranked[0].number in self.confirmed:
-            return
+        if not ranked:
+            return None
         best = self.cost(ranked[0])
-        close = [t for t in ranked[1:] if abs(self.cost(t) - best) <= CLOSE]
-        few = [ranked[0], *close[: FEW - 1]]
-        if len(few) == 1:
-            return
+        few = [t for t in ranked if abs(self.cost(t) - best) <= CLOSE][:FEW]
+        if len(few) == 1 or {t.number for t in few} <= self.confirmed:
+            return ranked[0]
         found = self.clock.again([(artifact_of(t), t.figures) for t in few])
-        for trial, figures in zip(few, found, strict=True):
-            sure = replace(trial, figures=figures)
+        for k, (trial, figures) in enumerate(zip(few, found, strict=True)):
+            few[k] = sure = replace(trial, figures=figures)
             self.trials[self.trials.index(trial)] = sure
             self.confirmed.add(trial.number)
             self.study.set_user_attr(f"{RECORD} {trial.number}", encode(sure).decode())
+        return self.order(few)[0]
 
     def suggest(self, allowed: Callable[[Point], bool], fixed: Point | None = None) -> Point | None:
         """What Optuna's sampler would try next, of what is allowed and was not tried; None where
@@ -301,7 +303,7 @@ class Search:
         else:
             for limit in self.budget.limits:
                 asked.set_constraint(limit.name, limit.excess(trial.figures))
-            self.study.tell(asked, values_of(trial.figures))
+            self.study.tell(asked, _steady_values(trial.figures))
         self.study.set_user_attr(SPENT, self.seconds)
         self.study.set_user_attr(PACE, self.pace)
         self._keep(trial, point)
@@ -342,27 +344,47 @@ class Search:
         """Whether all budgets hold, with that to spare."""
         return self.excess(trial) == 0
 
-    @property
-    def ranked(self) -> list[Trial]:
+    def steady(self, trial: Trial) -> float:
+        """The cost with multiply-accumulates in place of latency: what no clock disturbs, so that
+        the same search does the same again."""
+        mine, given = (replace(t.figures, ratio=_macs(t.figures)) for t in (trial, self.reference))
+        return self.objective.cost(mine, given)
+
+    def cheapest(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Those whose cost is the least, within what a clock can tell; the most accurate first."""
+
+        def at_best(trial: Trial) -> float:
+            figures = trial.figures
+            if figures.ratio is None or figures.latency_ms is None:
+                return self.cost(trial)
+            ratio = figures.ratio * figures.latency_ms / (figures.latency_ms + GRAIN_MS)
+            return self.objective.cost(replace(figures, ratio=ratio), self.reference.figures)
+
+        least = min(map(self.cost, trials))
+        return sorted(
+            (t for t in trials if at_best(t) <= least + TIE),
+            key=lambda t: (t.figures.drop, self.steady(t), t.number),
+        )
+
+    def order(self, trials: Sequence[Trial]) -> list[Trial]:
         """The best first: those that hold with something to spare, then those that just hold, by
         cost; then the others by how far they are away."""
+        spare = [t for t in trials if self.holds(t)]
+        just = [t for t in trials if t not in spare and self.budget.excess(t.figures) == 0]
+        found: list[Trial] = []
+        for level in (spare, just):
+            first = self.cheapest(level) if level else []
+            others = [t for t in level if t not in first]
+            found += first + sorted(others, key=lambda t: (self.cost(t), t.number))
+        away = [t for t in trials if t not in found]
+        return found + sorted(
+            away, key=lambda t: (self.budget.excess(t.figures), self.cost(t), t.number)
+        )
 
-        def rank(trial: Trial) -> tuple[float, ...]:
-            figures, cost = trial.figures, self.cost(trial)
-            for level, excess in enumerate((self.excess(trial), self.budget.excess(figures))):
-                if excess == 0:
-                    return level, cost, trial.number
-            return 2, self.budget.excess(figures), cost, trial.number
-
-        if not self.good:
-            return []
-        found = sorted(self.good, key=rank)
-        # Of those that cost the same, within what a clock can tell, the most accurate.
-        level, least = rank(found[0])[:2]
-        equal = [t for t in found if rank(t)[0] == level and rank(t)[1] <= least + TIE]
-        if level < 2:
-            equal.sort(key=lambda t: (t.figures.drop, t.number))
-        return equal + [t for t in found if t not in equal]
+    @property
+    def ranked(self) -> list[Trial]:
+        """All that may be chosen, in that order."""
+        return self.order(self.good)
 
     @property
     def best(self) -> Trial | None:
@@ -379,9 +401,19 @@ def with_spare(figures: Figures) -> Figures:
 
 
 def values_of(figures: Figures) -> list[float]:
-    """What Optuna makes smaller: drop, latency and size."""
+    """What a front is of: drop, latency and size."""
     ratio = 1.0 if figures.ratio is None else figures.ratio
     return [float(figures.drop), math.log2(ratio), math.log2(figures.size_bytes)]
+
+
+def _steady_values(figures: Figures) -> list[float]:
+    """What Optuna makes smaller: the same, with multiply-accumulates in place of latency. It is
+    asked for one runtime at a time, and what it asks for shall not hang on a clock."""
+    return [float(figures.drop), math.log2(_macs(figures)), math.log2(figures.size_bytes)]
+
+
+def _macs(figures: Figures) -> int:
+    return max(1, figures.macs)  # a network may have none that are counted
 
 
 def front_of(trials: Sequence[Trial]) -> list[Trial]:

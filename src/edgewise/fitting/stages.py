@@ -210,10 +210,8 @@ def _leader(search: Search, runtime: str = "") -> Point:
     if runtime:
         return search.point_of(next(t for t in whole if t.runtime == runtime))
 
-    def rank(trial: Trial) -> tuple[bool, float]:
-        return _drop_missed(search, trial), search.cost(trial)
-
-    return search.point_of(min(whole, key=rank))
+    accurate = [t for t in whole if not _drop_missed(search, t)]
+    return search.point_of(search.cheapest(accurate or whole)[0])
 
 
 def _measures(search: Search) -> list[str]:
@@ -270,7 +268,7 @@ def _promising(search: Search, trials: list[Trial], rung: int) -> list[Trial]:
         missed = sum(limit.excess(trial.figures) for limit in others)
         hoped = max(0.0, trial.figures.drop) * DECAY ** (last - rung + 1)
         late = 0.0 if bound is None else max(0.0, hoped - bound)
-        rows.append((missed, late, search.cost(trial), trial.number, trial))
+        rows.append((missed, late, search.steady(trial), trial.number, trial))
     return [row[-1] for row in sorted(rows)]
 
 

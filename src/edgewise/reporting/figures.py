@@ -21,7 +21,7 @@ __all__ = [
     "times_text",
 ]
 
-PROPORTIONS = ("accuracy", "top5", "f1", "auc")  # 0..1, shown in percent
+PROPORTIONS = ("accuracy", "expected accuracy", "top5", "f1", "auc")  # 0..1, shown in percent
 
 Interval = tuple[float, float] | None
 

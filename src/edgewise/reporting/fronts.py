@@ -157,7 +157,7 @@ def _front(run: Run, across: _Across) -> Front | None:
         for trial, x, y in drawn
     ]
     beyond = sum(p.beyond for p in points)
-    lost = "points lost" if run.samples.labelled else "% answered otherwise"
+    lost = "points lost" if run.samples.labelled else "points lost, expected"
     trials = "trial loses" if beyond == 1 else "trials lose"
     return Front(
         f"Accuracy and {across.title.lower()}",
@@ -178,7 +178,7 @@ def _front(run: Run, across: _Across) -> Front | None:
 
 def _told(trial: Trial, x: str, y: float, run: Run) -> str:
     role = role_of(run, trial.number)
-    lost = "points lost" if run.samples.labelled else "% answered otherwise"
+    lost = "points lost" if run.samples.labelled else "points lost, expected"
     return f"trial {trial.number}{f' ({role})' if role else ''}, {trial.name}: {x}, " + (
         f"{lost_text(y)} {lost}"
     )

@@ -12,6 +12,7 @@ from .columns import CONDITIONS, FIGURES, filled
 from .figures import (
     bytes_text,
     lost_text,
+    metric_text,
     ms_text,
     percent_text,
     ratio_text,
@@ -19,7 +20,7 @@ from .figures import (
     times_text,
 )
 from .report import Report, Row
-from .verdicts import bound_text, chosen, value_text
+from .verdicts import bound_text, chosen
 
 __all__ = ["Change", "asked", "changes", "ended", "evidence", "measured", "not_run"]
 
@@ -60,11 +61,11 @@ def _changes(run: Run) -> Iterator[Change]:
                 of,
             )
     if after.drop is not None:
-        what = "points lost" if run.samples.labelled else "% answered otherwise"
+        what = "points lost" if run.samples.labelled else "points lost, by its own estimate"
         yield Change(
             f"{lost_text(after.drop)} {what}",
-            _from_to(before.value, after.value, lambda v: value_text(run, v)),
-            run.metric if run.samples.labelled else "predictions",
+            _from_to(before.value, after.value, lambda v: metric_text(run.metric, v)),
+            run.metric,
         )
 
 
@@ -97,8 +98,8 @@ def _evidence(run: Run) -> Iterator[str]:
     samples = run.samples
     if not samples.labelled:
         yield (
-            "No targets were used: a prediction that the chosen file makes otherwise than the "
-            "given model counts as lost."
+            "No targets were used: a prediction is worth the probability that the given model "
+            "itself gives to it. If that model is too sure of itself, less is lost than is said."
         )
     if run.proof is None:
         if run.best is not None:
@@ -113,7 +114,7 @@ def _evidence(run: Run) -> Iterator[str]:
         "which were looked at once, after the choice."
     )
     if figures.drop is not None:
-        lost = "points are lost" if samples.labelled else "% are answered otherwise"
+        lost = "points are lost" if samples.labelled else "points are expected to be lost"
         text = f"{lost_text(figures.drop)} {lost}"
         if (ends := figures.drop_ci95) is not None:
             text += f", with 95 % confidence between {lost_text(ends[0])} and {lost_text(ends[1])}"

@@ -14,12 +14,13 @@ from .figures import (
     bytes_text,
     count_text,
     lost_text,
+    metric_text,
     ms_text,
     percent_text,
     ratio_text,
     seconds_text,
 )
-from .verdicts import chosen, value_text
+from .verdicts import chosen
 
 __all__ = ["Grid", "ablation", "front", "recipe_text", "role_of", "trials"]
 
@@ -101,13 +102,12 @@ def _columns(run: Run, *, intervals: bool = True) -> tuple[Column, ...]:
         missed = [v.limit.name for v in run.budget.verdicts(trial.figures) if not v.holds]
         return ", ".join(missed) or "none"
 
-    kept = run.metric if run.samples.labelled else "as before"
-    lost = "points lost" if run.samples.labelled else "answered otherwise, %"
+    lost = "points lost" if run.samples.labelled else "points lost, expected"
     return (
         Column("trial", lambda t: str(t.number)),
         Column("recipe", lambda t: t.name, number=False),
         Column("", role, number=False),
-        Column(kept, of("value", lambda v: value_text(run, v))),
+        Column(run.metric, of("value", lambda v: metric_text(run.metric, v))),
         Column(lost, drop, "of 100, on the samples that choose, with the paired 95 % interval"),
         Column("latency", of("latency_ms", ms_text), f"{run.budget.percentile} of one inference"),
         Column("ratio", ratio, "latency as a multiple of the given model's, measured in turns"),

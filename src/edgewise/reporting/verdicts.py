@@ -9,7 +9,6 @@ from typing import Any
 from ..goals import Figures, Limit, Verdict
 from ..run import Run
 from .figures import (
-    PROPORTIONS,
     bytes_text,
     count_text,
     lost_text,
@@ -18,7 +17,7 @@ from .figures import (
 )
 
 __all__ = [
-    "Judged", "bound_text", "chosen", "headline", "obstacles", "standing", "value_text", "verdicts",
+    "Judged", "bound_text", "chosen", "headline", "obstacles", "standing", "verdicts",
 ]  # fmt: skip
 
 LONGEST = 1.5  # of a bound: where the bar of a verdict ends
@@ -114,11 +113,6 @@ def _over(verdict: Verdict, metric: str) -> str:
     limit, over = verdict.limit, abs(verdict.value - verdict.limit.bound)
     share = f" ({100 * over / limit.bound:.0f} %)" if limit.figure not in ("drop", "value") else ""
     return _text(limit, over, metric) + share
-
-
-def value_text(run: Run, value: float) -> str:
-    """The metric; of samples without targets, the share of predictions that stayed."""
-    return metric_text(run.metric if run.samples.labelled else PROPORTIONS[0], value)
 
 
 def _text(limit: Limit, value: float, metric: str) -> str:

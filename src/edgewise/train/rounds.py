@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..compress.judge import Judge
+from ..compress.judge import judge_on
 from ..compress.prune import Prune
 from ..data import as_data
 from ..errors import InputError
@@ -113,7 +113,7 @@ class PruneRounds:
         """
         data = as_data(data, signature=model.signature)
         say = progress or (lambda what: None)
-        judge = Judge(model, data, self.judge, self.metric)
+        judge = judge_on(model, data, self.judge, self.metric)
         each = 1 - (1 - self.prune.amount) ** (1 / self.rounds)
         best, drop, rows = model, 0.0, []
         for number in range(1, self.rounds + 1):
