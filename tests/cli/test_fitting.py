@@ -70,11 +70,14 @@ def test_ctrl_c_ends_with_the_best_so_far(files, workers):
         [sys.executable, "-m", "edgewise", *ARGUMENTS, *asked],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
+    said = []
     for line in process.stderr:
+        said.append(line)
         if " 2 trials" in line:
             break
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all that it started
-    out, _ = process.communicate()
+    out, err = process.communicate()
+    assert out, (process.returncode, said, err)
     told = json.loads(out)
     assert process.returncode == 0 and told["holds"] and 2 <= told["trials"] < 200
     assert "interrupted" in told["stopped"] and "goes on" in told["stopped"]

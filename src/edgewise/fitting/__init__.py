@@ -137,7 +137,7 @@ def fit(
     maker = Maker(model, roles, judged, store, quiet)
     with connect(device) as place:
         runtimes, notes = runtimes_on(place, runtime)
-        crew = crew_of(maker, workers, ray, judged, Cache.at().path)
+        crew = crew_of(maker, workers, ray, metric, Cache.at().path)
         search = Search(
             space_for(model, roles, runtimes, budget, wanted, judged.name, train),
             budget,
@@ -148,19 +148,20 @@ def fit(
             Limits(seconds, trials),
             watch,
         )
-        maker.watch = search.note
+        maker.watch, maker.stopped = search.note, lambda: search.interrupted
         told = Told(name, objective, seed, metric, (*roles.notes, *notes), tuple(commands), first)
         try:
-            search.clock.reference = reference(search, maker)
-            proof = min(PROOFS * search.reference.seconds, MOST * (seconds or 0.0))
-            search.limits = Limits(seconds, trials, proof + ARMS * (seconds or 0.0))
-            for _ in stages(search):
-                pass
-            stopped = search.over or "nothing better was found"
-            search.limits = Limits(seconds, None, proof)
-            chosen = search.confirm(lambda trial: made_again(search, maker, trial).artifact)
-            arms = compare_arms(search, chosen)
-            return close(search, chosen, arms, stopped, maker, kept, told)
+            with search.heeding_ctrl_c():
+                search.clock.reference = reference(search, maker)
+                proof = min(PROOFS * search.reference.seconds, MOST * (seconds or 0.0))
+                search.limits = Limits(seconds, trials, proof + ARMS * (seconds or 0.0))
+                for _ in stages(search):
+                    pass
+                stopped = search.over or "nothing better was found"
+                search.limits = Limits(seconds, None, proof)
+                chosen = search.confirm(lambda trial: made_again(search, maker, trial).artifact)
+                arms = compare_arms(search, chosen)
+                return close(search, chosen, arms, stopped, maker, kept, told)
         finally:
             crew.close()
             store.trim()

@@ -32,7 +32,7 @@ __all__ = ["Made", "Maker", "OutOfTime", "Task"]
 
 
 class OutOfTime(EdgewiseError):
-    """The time was up before a training had ended."""
+    """The time was up, or the search interrupted, before a training had ended."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ class Maker:
 
     Attributes:
         watch: is told what is being done.
+        stopped: whether a training shall end at once.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Maker:
     ):
         self.model, self.roles, self.cache, self.quiet = model, roles, cache, quiet
         self.watch: Callable[[str], None] = lambda what: None
+        self.stopped: Callable[[], bool] = lambda: False
         self.threads = torch.get_num_threads()
         self.base = key_of(digest_of_model(model), digest_of_data(roles.data), self.threads)
         self._metric = metric
@@ -168,10 +170,8 @@ class Maker:
             def look(progress) -> None:
                 self.watch(f"{name} {progress.step}/{progress.steps}, loss {progress.loss:.3g}")
                 self.quiet.pause()
-                if deadline is not None and time.time() > deadline:
-                    raise OutOfTime(
-                        f"the time was up after {progress.step} of {progress.steps} steps"
-                    )
+                if self.stopped() or (deadline is not None and time.time() > deadline):
+                    raise OutOfTime(f"stopped after {progress.step} of {progress.steps} steps")
 
             step = replace(step, session=Session(scratch, watch=look))
         with self.quiet.computing(), warnings.catch_warnings():

@@ -152,7 +152,7 @@ def reference(search: Search, maker: Maker) -> Artifact:
         found = search.run([point], "as it is")
         if found and found[0].figures is not None:
             return maker(Task(search.space.recipe(point), runtime)).artifact
+        if search.over:
+            raise EdgewiseError(f"nothing was found yet: {search.over}")
         reasons += [f"{runtime}: {t.reason}" for t in found]
-    raise EdgewiseError(
-        "the given model runs nowhere as it is: " + ("; ".join(reasons) or search.over)
-    )
+    raise EdgewiseError("the given model runs nowhere as it is: " + "; ".join(reasons))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,7 +26,7 @@ from ..run import Standing, Trial
 from ..step import Recipe
 from .clock import Clock
 from .crew import Crew
-from .making import Made, Task
+from .making import Made, OutOfTime, Task
 from .space import Point, Space
 
 __all__ = ["ABLATION", "Limits", "Search", "front_of"]
@@ -132,6 +135,23 @@ class Search:
             return "its time was up"
         return ""
 
+    @contextmanager
+    def heeding_ctrl_c(self) -> Iterator[None]:
+        """Ctrl-C ends the search with the best so far; another one ends everything."""
+        if threading.current_thread() is not threading.main_thread():  # where no signal arrives
+            yield
+            return
+
+        def stop(number: int, frame: object) -> None:
+            self.interrupted = True
+            signal.signal(signal.SIGINT, before)
+
+        before = signal.signal(signal.SIGINT, stop) or signal.default_int_handler
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
     # --- Trials ---------------------------------------------------------------------------------
 
     def run(self, points: Iterable[Point], stage: str) -> list[Trial]:
@@ -142,19 +162,15 @@ class Search:
         points = list(points)
         waiting = [p for p in _once(points) if self.known(p) is None]
         running: dict[Future[Made], tuple[Asked, Point, float]] = {}
-        try:
-            while (waiting and not self.over) or running:
-                while waiting and len(running) < self.crew.size and not self.over:
-                    self._begin(waiting.pop(0), stage, running)
-                done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
-                for future in done:
-                    self._end(future, *running.pop(future), stage)
-                self.show(stage)
-        except KeyboardInterrupt:
-            self.interrupted = True
-            for asked, _, _ in running.values():
-                self.study.tell(asked, state=TrialState.FAIL)
-            self.doing.clear()
+        while (waiting and not self.over) or (running and not self.interrupted):
+            while waiting and len(running) < self.crew.size and not self.over:
+                self._begin(waiting.pop(0), stage, running)
+            done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+            for future in done:
+                self._end(future, *running.pop(future), stage)
+            self.show(stage)
+        for asked, _, _ in running.values():
+            self._forget(asked)
         return [trial for p in points if (trial := self.known(p)) is not None]
 
     def control(self, recipe: Recipe, runtime: str, cuts: int = 0) -> Trial | None:
@@ -176,14 +192,13 @@ class Search:
         trial = Trial(asked.number, CONTROL, runtime, self.clock.threads, steps)
         deadline = None if self.left == math.inf else time.time() + self.left
         begun = time.monotonic()
-        try:
-            future = self.crew.submit(Task(recipe, runtime, deadline, cuts))
-            self._close(asked, trial, future, begun, {})
-        except KeyboardInterrupt:
-            self.interrupted = True
-            self.study.tell(asked, state=TrialState.FAIL)
+        future = self.crew.submit(Task(recipe, runtime, deadline, cuts))
+        while not future.done() and not self.interrupted:
+            wait([future], timeout=0.5)
+        if not future.done():
+            self._forget(asked)
             return None
-        return self.trials[-1]
+        return self._close(asked, trial, future, begun, {})
 
     def confirm(self, artifact_of: Callable[[Trial], Artifact]) -> Trial | None:
         """The one to choose, after the best few were timed in turns, and longer than while there
@@ -284,11 +299,14 @@ class Search:
 
     def _close(
         self, asked: Asked, trial: Trial, future: Future[Made], begun: float, point: Point
-    ) -> None:
-        """Time what was made, and write it down."""
+    ) -> Trial | None:
+        """Time what was made, and write it down; None where it was not made to its end."""
         try:
             made = future.result()
             figures = self.clock(made.artifact, made.figures)
+        except OutOfTime:  # there may be more of it when the search is begun anew
+            self._forget(asked)
+            return None
         except EdgewiseError as error:
             trial = replace(trial, reason=str(error))
         else:
@@ -307,6 +325,12 @@ class Search:
         self.study.set_user_attr(SPENT, self.seconds)
         self.study.set_user_attr(PACE, self.pace)
         self._keep(trial, point)
+        return trial
+
+    def _forget(self, asked: Asked) -> None:
+        """A trial that did not come to its end."""
+        self.doing.pop(asked.number, None)
+        self.study.tell(asked, state=TrialState.FAIL)
 
     def _keep(self, trial: Trial, point: dict[str, Any]) -> None:
         self.trials.append(trial)

@@ -23,6 +23,7 @@ CUTTING = 0.4  # share of the time after which no more is cut untrained
 COSTS = {"macs": ("latency", "macs"), "parameters": ("size", "download", "memory")}
 WIDTHS = {"macs": 4, "parameters": 1}  # of what is left: kernels like round numbers
 DECAY = 0.65  # share of the drop that is left after a rung more, at best
+ROUGH = 0.15  # a tenth of latency: how far off a short look at the clock may be
 TRAINED = 8  # candidates on the first rung, at most
 DEPTH = 5  # rungs that there should be time for
 FREE = ("prune", "shorten", "recovery")  # what is refined
@@ -255,7 +256,7 @@ def _promising(search: Search, trials: list[Trial], rung: int) -> list[Trial]:
             is time for after it, at best.
     """
     best = search.best
-    bar = search.cost(best) if best is not None and search.holds(best) else None
+    bar = best if best is not None and search.holds(best) else None
     bound = _bound(search)
     others = [x for x in search.budget.limits if x.figure not in ("drop", "value")]
     last = rung
@@ -263,13 +264,22 @@ def _promising(search: Search, trials: list[Trial], rung: int) -> list[Trial]:
         last += 1
     rows = []
     for trial in trials:
-        if bar is not None and search.cost(trial) >= bar:
+        if bar is not None and not _better(search, trial, bar):
             continue
         missed = sum(limit.excess(trial.figures) for limit in others)
         hoped = max(0.0, trial.figures.drop) * DECAY ** (last - rung + 1)
         late = 0.0 if bound is None else max(0.0, hoped - bound)
         rows.append((missed, late, search.steady(trial), trial.number, trial))
     return [row[-1] for row in sorted(rows)]
+
+
+def _better(search: Search, trial: Trial, bar: Trial) -> bool:
+    """Whether it may cost less, though it was timed only once and for short."""
+    point, other = search.point_of(trial), search.point_of(bar)
+    alike = trial.runtime == bar.runtime and scheme_of(point) == scheme_of(other)
+    if alike and search.steady(trial) >= search.steady(bar):
+        return False
+    return search.cost(trial) < search.cost(bar) + (ROUGH if alike else 0.0)
 
 
 def _seconds(search: Search, rung: int) -> float:
