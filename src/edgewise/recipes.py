@@ -28,7 +28,7 @@ from .model import Model
 from .step import Recipe, Step
 from .support import Capabilities
 
-__all__ = ["STEPS", "read_recipe", "rows", "write_recipe"]
+__all__ = ["STEPS", "kind_of", "read_recipe", "rows", "write_recipe"]
 
 LONGEST = 1 << 20  # bytes of a recipe
 
@@ -88,6 +88,12 @@ def write_recipe(recipe: Recipe, path: str | os.PathLike[str]) -> Path:
     return path
 
 
+def kind_of(name: str) -> type[Step]:
+    """The step of that name in `STEPS`."""
+    module, _, kind = STEPS[name].partition(":")
+    return getattr(importlib.import_module(f".{module}", __package__), kind)
+
+
 def rows(recipe: Recipe) -> list[dict[str, Any]]:
     """The steps as a file lists them: a name with its fields each.
 
@@ -114,9 +120,7 @@ def _step(row: Any, where: str) -> Step:
     ((name, given),) = row.items()
     if name not in STEPS:
         raise InputError(f"{where} is unknown: '{name}'{_nearest(str(name), STEPS)}")
-    module, _, kind = STEPS[name].partition(":")
-    step = getattr(importlib.import_module(f".{module}", __package__), kind)
-    return _build(step, {} if given is None else given, f"{where} ({name})")
+    return _build(kind_of(name), {} if given is None else given, f"{where} ({name})")
 
 
 def _build(kind: type, given: Any, where: str) -> Any:

@@ -145,7 +145,8 @@ class Proof:
         verdicts: one for each budget.
         layers: in the order of the graph.
         classes: where the metric is of classes.
-        explained: where the time goes on the runtime, (before, after), where it has a profiler.
+        explained: where the time goes on the runtime, (before, after), or nothing.
+        unexplained: why that is not known; empty where it is.
     """
 
     before: Measurement
@@ -155,6 +156,7 @@ class Proof:
     layers: tuple[LayerChange, ...] = ()
     classes: Classes | None = None
     explained: tuple[Explanation, ...] = ()
+    unexplained: str = ""
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,13 @@ def test_how_the_loss_is_known():
     assert evidence(poor()) == ()
 
 
+def test_where_the_time_goes_is_missed_with_a_reason():
+    run = fit_like()
+    silent = replace(run.proof, explained=(), unexplained="ExecuTorch has no profiler")
+    assert "time by operator: ExecuTorch has no profiler" in not_run(replace(run, proof=silent))
+    assert not any("operator" in sentence for sentence in not_run(run))
+
+
 def test_the_front_goes_from_fast_to_slow():
     run = fit_like()
     rows = front(run).rows

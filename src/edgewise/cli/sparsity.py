@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
 from .app import Answer, command, working
 from .options import DataOptions, ModelOptions, PixelOptions, output_file, shares
+
+if TYPE_CHECKING:
+    from ..step import Step
 
 __all__ = ["cluster", "condense", "factorize", "sparsify"]
 
@@ -54,21 +57,12 @@ def sparsify(
     The model keeps its shape; its file shrinks once it is compressed.
     """
     from .. import Sparsify
-    from ..reporting import terminal
-    from ..reporting.written import Written
 
-    output_file(output, model.model)
     step = Sparsify(
         shares(amount, 0.5), criterion, allocation, pattern, tuple(keep or ()), samples,
         reconstruct,
     )  # fmt: skip
-    whole = model.open(pixels)
-    given = data.open(whole.signature, pixels, samples)
-    with working("making weights zero"):
-        small = step(whole, given, show=lambda plan: print(plan, file=sys.stderr))
-    small.save(output)
-    made = Written.model(output, small.lineage)
-    return Answer(made, lambda: terminal.written(made))
+    return _carried_out(step, "making weights zero", model, data, pixels, samples, output)
 
 
 @command
@@ -107,18 +101,9 @@ def cluster(
     Zeros stay zero. What shrinks is the file, once it is compressed.
     """
     from .. import Cluster
-    from ..reporting import terminal
-    from ..reporting.written import Written
 
-    output_file(output, model.model)
     step = Cluster(bits, values, start, per, block, tuple(keep or ()), samples, reconstruct)
-    whole = model.open(pixels)
-    given = data.open(whole.signature, pixels, samples)
-    with working("clustering"):
-        small = step(whole, given, show=lambda plan: print(plan, file=sys.stderr))
-    small.save(output)
-    made = Written.model(output, small.lineage)
-    return Answer(made, lambda: terminal.written(made))
+    return _carried_out(step, "clustering", model, data, pixels, samples, output)
 
 
 @command
@@ -141,18 +126,9 @@ def condense(
     Each is put where the error that it makes is worth the bits that it takes.
     """
     from .. import Condense
-    from ..reporting import terminal
-    from ..reporting.written import Written
 
-    output_file(output, model.model)
     step = Condense(bits, tuple(keep or ()), samples)
-    whole = model.open(pixels)
-    given = data.open(whole.signature, pixels, samples)
-    with working("condensing"):
-        small = step(whole, given, show=lambda plan: print(plan, file=sys.stderr))
-    small.save(output)
-    made = Written.model(output, small.lineage)
-    return Answer(made, lambda: terminal.written(made))
+    return _carried_out(step, "condensing", model, data, pixels, samples, output)
 
 
 @command
@@ -181,14 +157,23 @@ def factorize(
     Only where that takes fewer multiply-accumulates; train what is left.
     """
     from .. import Factorize
+
+    step = Factorize(error, macs, tuple(keep or ()), samples)
+    return _carried_out(step, "factorizing", model, data, pixels, samples, output)
+
+
+def _carried_out(
+    step: Step, doing: str, model: ModelOptions, data: DataOptions, pixels: PixelOptions,
+    samples: int, output: Path,
+) -> Answer:  # fmt: skip
+    """Show the plan, carry it out, write the Model."""
     from ..reporting import terminal
     from ..reporting.written import Written
 
     output_file(output, model.model)
-    step = Factorize(error, macs, tuple(keep or ()), samples)
     whole = model.open(pixels)
     given = data.open(whole.signature, pixels, samples)
-    with working("factorizing"):
+    with working(doing):
         small = step(whole, given, show=lambda plan: print(plan, file=sys.stderr))
     small.save(output)
     made = Written.model(output, small.lineage)

@@ -61,9 +61,7 @@ def prove(
     with quiet.measuring():
         found = compare(*files, data=data, metric=metric, runs=RUNS, threads=threads, device=place)
         watch("profiling")
-        explained = tuple(
-            e for e in (_explained(file, place, threads) for file in files) if e is not None
-        )
+        explained, unexplained = _explained(files, place, threads)
     before, after = found.measurements
     difference = found.differences[1]
     figures = replace(
@@ -86,24 +84,25 @@ def prove(
         _layers(model, small, explained),
         _classes(model, files[1], roles),
         explained,
+        unexplained,
     )
 
 
-def _explained(file: Artifact, place: Place, threads: int | None) -> Explanation | None:
-    """None where the runtime has no profiler, or time means nothing there."""
+def _explained(
+    files: tuple[Artifact, ...], place: Place, threads: int | None
+) -> tuple[tuple[Explanation, ...], str]:
+    """Of all files; else none, and why: a runtime has no profiler, or time means nothing there."""
     try:
-        return explain(file, threads=threads or 1, device=place)
-    except EdgewiseError:
-        return None
+        return tuple(explain(file, threads=threads or 1, device=place) for file in files), ""
+    except EdgewiseError as error:
+        return (), str(error)
 
 
 def _layers(
     model: Model, small: Model, explained: tuple[Explanation, ...]
 ) -> tuple[LayerChange, ...]:
     before, after = _weights(model), _weights(small)
-    times = [
-        {o.layer: o.us for o in e.operators} if len(explained) == 2 else {} for e in explained
-    ] or [{}, {}]
+    times = [{o.layer: o.us for o in e.operators} for e in explained] or [{}, {}]
     found = []
     for name, (shape, count, _, _) in before.items():
         now = after.get(name)

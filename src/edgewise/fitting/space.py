@@ -7,7 +7,6 @@ beside the field itself (`edgewise.step.searched`) and nowhere else.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from optuna.trial import Trial as Asked
 
 from ..errors import InputError
 from ..lowering.capabilities import capabilities
-from ..recipes import STEPS
+from ..recipes import kind_of
 from ..step import Interval, Recipe, Step, searched_fields
 from .lessons import Learning
 
@@ -104,7 +103,7 @@ class Space:
             return point[name]
 
         def fields_of(name: str, *left_out: str) -> None:
-            for field, (default, of) in searched_fields(_kind(name)).items():
+            for field, (default, of) in searched_fields(kind_of(name)).items():
                 if field == "blocks":
                     of = tuple(count for count in of if count <= self.blocks)
                 if field not in left_out:
@@ -138,7 +137,7 @@ def schemes_for(runtime: str, sizes: Mapping[str, int]) -> tuple[str, ...]:
             must take half of them.
     """
     known = capabilities(runtime)
-    _, searched = searched_fields(_kind("quantize"))["scheme"]
+    _, searched = searched_fields(kind_of("quantize"))["scheme"]
     rows = ((scheme, known.support(scheme)) for scheme in searched)
     return (
         FLOAT,
@@ -151,15 +150,10 @@ def schemes_for(runtime: str, sizes: Mapping[str, int]) -> tuple[str, ...]:
     )
 
 
-def _kind(name: str) -> type[Step]:
-    module, _, kind = STEPS[name].partition(":")
-    return getattr(importlib.import_module(f"..{module}", __package__), kind)
-
-
 def _step(name: str, point: Point, **more: Any) -> Step:
     given = {
         key.removeprefix(f"{name}."): value
         for key, value in point.items()
         if key.startswith(f"{name}.")
     }
-    return _kind(name)(**given, **more)
+    return kind_of(name)(**given, **more)

@@ -146,17 +146,19 @@ def measured(run: Run) -> tuple[tuple[str, str, str], ...]:
 
 def not_run(run: Run) -> tuple[str, ...]:
     """What was not run or failed, and why."""
-    arms = []
+    others = []
     for arm in run.arms:
         trial = None if arm.trial is None else run.trial(arm.trial)
         if trial is None or trial.figures is None:
-            arms.append(f"{arm.name}: {arm.reason or (trial and trial.reason) or 'not run'}")
+            others.append(f"{arm.name}: {arm.reason or (trial and trial.reason) or 'not run'}")
     failed = {}
     for trial in run.trials:
         if trial.figures is None:
             failed.setdefault(trial.reason or "no reason was kept", []).append(trial.number)
+    if run.proof is not None and run.proof.unexplained:
+        others.append(f"time by operator: {run.proof.unexplained}")
     return (
-        *arms,
+        *others,
         *(
             f"{'trial' if len(numbers) == 1 else 'trials'} {', '.join(map(str, numbers))}: {reason}"
             for reason, numbers in failed.items()
