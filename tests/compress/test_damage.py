@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from edgewise.compress import damage
-from edgewise.compress.damage import sensitivity
+from edgewise.compress.damage import kept_in, sensitivity
 from edgewise.compress.prune import Prune
 from edgewise.compress.quantize import Quantize
 from edgewise.errors import DataError, InputError, StepError
@@ -87,6 +87,20 @@ def test_a_run_that_was_stopped_goes_on(tmp_path):
         net, data, (0.25, 0.5), folder=tmp_path, progress=lambda *a: steps.append(a)
     )
     assert steps == [(3, 4), (4, 4)] and whole == sensitivity(net, data, (0.25, 0.5))
+
+
+def test_a_step_finds_what_another_one_found(tmp_path, monkeypatch):
+    net, data = model()
+    asked = []
+    with kept_in(tmp_path, lambda done, total: asked.append((done, total))):
+        first = Prune(0.3, scope="sensitivity")(net, data)
+    assert asked[-1][0] == asked[-1][1] > 0
+    alone = Prune(0.3, scope="sensitivity")(net, data)
+    monkeypatch.setattr(damage, "_Pruned", None)  # so that nothing can be tried any more
+    with kept_in(tmp_path, lambda done, total: None):
+        again = Prune(0.3, scope="sensitivity")(net, data)
+    x = data["calibration"]
+    assert np.array_equal(first(x), again(x)) and np.array_equal(first(x), alone(x))
 
 
 def test_bad_calls_are_refused(tmp_path):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,22 @@ from ..record import Curves, Damage, decode, encode
 from .budget import Budget
 from .scores import calibration, check_criterion, unit_scores
 
-__all__ = ["Moved", "sensitivity"]
+__all__ = ["Moved", "kept_in", "sensitivity"]
 
 BATCH = 64
+Progress = Callable[[int, int], None]
+_KEPT: ContextVar[tuple[Path, Progress] | None] = ContextVar("_KEPT", default=None)
+
+
+@contextmanager
+def kept_in(folder: Path, progress: Progress) -> Iterator[None]:
+    """The folder and the progress of all sensitivities meanwhile, also those that a step asks for:
+    a search prunes the same network by many amounts, and may be stopped."""
+    before = _KEPT.set((folder, progress))
+    try:
+        yield
+    finally:
+        _KEPT.reset(before)
 
 
 def sensitivity(
@@ -38,7 +53,7 @@ def sensitivity(
     samples: int = 256,
     metric: str | Metric | Callable[..., Any] = "accuracy",
     folder: str | os.PathLike[str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Curves:
     """Prune each group alone by each amount, and compare the outputs on real samples.
 
@@ -53,7 +68,8 @@ def sensitivity(
         samples: at most so many.
         metric: as `edgewise.measure` takes it.
         folder: keeps what was found, by the content of the model and of the samples; what is
-            there already is not computed again, so that a run that was stopped goes on.
+            there already is not computed again, so that a run that was stopped goes on. By
+            default that of `kept_in`, if any.
         progress: is called with the number of rows done and in all.
 
     Raises:
@@ -66,6 +82,8 @@ def sensitivity(
         raise InputError(f"amounts are one or more shares in [0, 1), found {list(amounts)}")
     if folder is not None and callable(criterion):
         raise InputError("what a function of your own chooses cannot be kept: leave folder=")
+    if (kept := _KEPT.get()) is not None and folder is None:
+        folder, progress = None if callable(criterion) else kept[0], kept[1]
     if model.quantized:
         raise StepError("the model is quantized already: ask before it is quantized")
     data = as_data(data, signature=model.signature)

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from ..bundling.segments import segments_of
+from ..compress.damage import kept_in
 from ..compress.judge import Judge
 from ..edge import runners
 from ..edge.artifact import Artifact
@@ -165,16 +166,25 @@ class Maker:
     ) -> Model:
         name = type(step).__name__.lower()
         self.watch(name)
+
+        def between(done: int, total: int, what: str = "") -> None:
+            self.watch(f"{name} {done}/{total}{what}")
+            self.quiet.pause()
+            if self.stopped() or (deadline is not None and time.time() > deadline):
+                raise OutOfTime(f"stopped after {done} of {total} steps")
+
         if hasattr(step, "session"):
-
-            def look(progress) -> None:
-                self.watch(f"{name} {progress.step}/{progress.steps}, loss {progress.loss:.3g}")
-                self.quiet.pause()
-                if self.stopped() or (deadline is not None and time.time() > deadline):
-                    raise OutOfTime(f"stopped after {progress.step} of {progress.steps} steps")
-
-            step = replace(step, session=Session(scratch, watch=look))
-        with self.quiet.computing(), warnings.catch_warnings():
+            step = replace(
+                step,
+                session=Session(
+                    scratch, watch=lambda p: between(p.step, p.steps, f", loss {p.loss:.3g}")
+                ),
+            )
+        with (
+            self.quiet.computing(),
+            kept_in(self.cache.path, between),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")  # advice to who chose the step
             return step(model, self.roles.data)
 
