@@ -34,6 +34,8 @@ class Figures:
         value: the metric; of samples without targets, the share of predictions that stayed.
         drop: points that are lost, of 100, against the given model on the same samples.
         drop_ci95: its 95 % interval.
+        expected: the drop that the given model expects by its own probabilities, in points; where
+            targets tell the drop itself.
         n: how many samples these are.
         latency_ms: of one inference, the percentile that the budget names (p50 without one).
         ratio: latency as a multiple of the reference's, measured in turns.
@@ -48,6 +50,7 @@ class Figures:
     value: float | None = None
     drop: float | None = None
     drop_ci95: tuple[float, float] | None = None
+    expected: float | None = None
     n: int | None = None
     latency_ms: float | None = None
     ratio: float | None = None

@@ -9,7 +9,6 @@ from torch import nn
 
 import edgewise as ew
 from edgewise.compress.judge import Judge, judge_on
-from edgewise.errors import DataError
 from edgewise.metric import paired_drop
 
 RNG = np.random.default_rng(0)
@@ -70,6 +69,21 @@ def test_what_the_given_model_expects_is_what_happens_if_it_knows_how_sure_it_is
     assert expected.drop_ci95[1] - expected.drop_ci95[0] < real.drop_ci95[1] - real.drop_ci95[0]
 
 
+def test_labels_cool_down_who_is_too_sure():
+    model, scores = model_and_scores(4000)
+    likely = torch.softmax(torch.from_numpy(scores), 1)
+    labels = torch.multinomial(likely, 1, generator=torch.Generator().manual_seed(1))[:, 0].numpy()
+    changed = RNG.random(len(scores)) < 0.3
+    found = []
+    for surer in (1.0, 3.0):
+        rows = (scores * surer).astype(np.float32)
+        data = ew.load_data({"evaluation": (rows, labels)}, model.signature)
+        found.append(Judge(model, data.evaluation, "accuracy")(Hesitant(model, changed)))
+    calm, sure = found
+    assert calm.expected == pytest.approx(sure.expected, rel=1e-3)
+    assert calm.drop_ci95[0] < calm.expected < calm.drop_ci95[1]
+
+
 def test_probabilities_are_taken_as_they_are():
     model, scores = model_and_scores()
     likely = torch.softmax(torch.from_numpy(scores), 1).numpy()
@@ -105,9 +119,3 @@ def test_with_labels_it_is_the_metric():
     drop, bounds = paired_drop(order[:, -1] == y, chosen == y)
     assert found.drop == pytest.approx(100 * drop)
     assert found.drop_ci95 == pytest.approx(tuple(100 * b for b in bounds))
-
-
-def test_there_must_be_samples():
-    model, _ = model_and_scores()
-    with pytest.raises(DataError, match="nothing to judge"):
-        judge_on(model, ew.Data(), 10, "accuracy")

@@ -14,7 +14,7 @@ import pytest
 import edgewise as ew
 from edgewise.errors import StepError
 from edgewise.fitting.lessons import Learning
-from edgewise.fitting.search import Limits, Search, front_of
+from edgewise.fitting.search import Limits, Search, front_of, with_spare
 from edgewise.fitting.space import Space, schemes_for
 from edgewise.fitting.stages import stages
 from edgewise.goals import Figures, Objective
@@ -140,6 +140,14 @@ def test_what_is_chosen_does_not_hang_on_a_clock_s_mood():
             pass
         chosen.append((search.confirm(lambda trial: None).steps, len(search.trials)))
     assert chosen == chosen[:1] * 4
+
+
+def test_few_samples_are_not_believed_too_much():
+    few = Figures(drop=-1.0, drop_ci95=(-3.5, 1.5), expected=1.5)
+    many = Figures(drop=-1.0, drop_ci95=(-1.2, -0.8), expected=1.5)
+    alone = Figures(drop=-1.0, drop_ci95=(-3.5, 1.5))
+    assert with_spare(few).drop > with_spare(alone).drop > with_spare(many).drop
+    assert with_spare(few).drop > 0.5 and with_spare(many).drop < -0.8
 
 
 def test_of_what_a_clock_cannot_tell_apart_the_most_accurate_is_chosen():

@@ -2,9 +2,10 @@
 
 Without labels a prediction is worth the probability that the given model itself gives to it: where
 it hesitates between two classes, a file that takes the other one loses little. In the mean this is
-the accuracy to be expected, if the given model knows how sure it may be (Guo et al. 2017, "On
-Calibration of Modern Neural Networks", arXiv:1706.04599); one that is too sure of itself makes the
-loss seem larger than it is.
+the accuracy to be expected, if the given model knows how sure it may be; one that is too sure of
+itself makes the loss seem larger than it is. With labels its probabilities are made to fit them by
+a temperature (Guo et al. 2017, "On Calibration of Modern Neural Networks", arXiv:1706.04599,
+section 4.2), and say beside the loss that was counted which one is likely: few labels tell little.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
 
 from ..data import Data, Split
-from ..errors import DataError
 from ..goals import Figures
 from ..metric import Metric, expected_drop, get_metric, paired_drop
 from ..model import Model
@@ -24,6 +26,7 @@ __all__ = ["Judge", "choices", "judge_on"]
 
 BATCH = 64
 SUMS = 1e-2  # how far from 1 probabilities may add up
+COLDEST_HOTTEST = (-3.0, 3.0)  # logarithms of temperatures
 
 
 class Judge:
@@ -46,10 +49,12 @@ class Judge:
         self.split = split
         self.metric = get_metric(metric) if split.source.labelled else None
         self.name = "expected accuracy" if self.metric is None else self.metric.name
-        self._worth: list[np.ndarray] = []
-        if self.metric is None:
-            self._worth = [_worth(model(*inputs)) for inputs, _ in split.batches(BATCH)]
-        self.value, self._outcomes = self._judged(model)
+        self._beliefs: np.ndarray | None = None
+        if self.metric is None or self.metric.name == "accuracy":
+            scores, targets = _gathered(model, split)
+            if self.metric is None or scores.ndim == 2:
+                self._beliefs = _beliefs(scores, targets)
+        self.value, self._outcomes, self._worth = self._judged(model)
 
     @property
     def description(self) -> str:
@@ -59,35 +64,42 @@ class Judge:
 
     def __call__(self, subject: Callable[..., Any]) -> Figures:
         """Value and drop, with its 95 % interval where it is known by sample."""
-        value, outcomes = self._judged(subject)
+        value, outcomes, worth = self._judged(subject)
         sign = -100 if self.metric and not self.metric.higher_is_better else 100
-        drop, ci95 = sign * (self.value - value), None
+        drop, bounds, expected = sign * (self.value - value), None, None
+        if worth is not None:
+            expected, bounds = expected_drop(self._worth, worth)
         if outcomes is not None:
-            compare = paired_drop if self.metric else expected_drop
-            ci95 = tuple(100 * bound for bound in compare(self._outcomes, outcomes)[1])
-        return Figures(value=value, drop=drop, drop_ci95=ci95, n=len(self.split))
+            _, bounds = paired_drop(self._outcomes, outcomes)
+        return Figures(
+            value=value,
+            drop=drop,
+            drop_ci95=bounds and (100 * bounds[0], 100 * bounds[1]),
+            expected=100 * expected if self.metric and expected is not None else None,
+            n=len(self.split),
+        )
 
     def drop(self, subject: Callable[..., Any]) -> float:
         """How many points this one loses."""
         return self(subject).drop
 
-    def _judged(self, subject: Callable[..., Any]) -> tuple[float, np.ndarray | None]:
-        """The value, and the samples' outcomes where there are any."""
-        if self.metric is None:
-            worth = np.concatenate(
-                [
-                    _of_chosen(known, choices(subject(*inputs)))
-                    for known, (inputs, _) in zip(
-                        self._worth, self.split.batches(BATCH), strict=True
-                    )
-                ]
-            )
-            return float(worth.mean()), worth
-        tally = self.metric.tally()
+    def _judged(
+        self, subject: Callable[..., Any]
+    ) -> tuple[float, np.ndarray | None, np.ndarray | None]:
+        """The value; by sample whether it is right, and what the given model thinks of it."""
+        tally = self.metric.tally() if self.metric else None
+        chosen = []
         for inputs, targets in self.split.batches(BATCH):
-            tally.update(subject(*inputs), targets)
+            outputs = subject(*inputs)
+            if tally:
+                tally.update(outputs, targets)
+            if self._beliefs is not None:
+                chosen.append(choices(outputs))
+        worth = None if self._beliefs is None else _of(self._beliefs, np.concatenate(chosen))
+        if tally is None:
+            return float(worth.mean()), None, worth
         by_sample = self.metric.name in ("accuracy", "top5")
-        return tally.compute().value, tally.outcomes() if by_sample else None
+        return tally.compute().value, tally.outcomes() if by_sample else None, worth
 
 
 def judge_on(model: Model, data: Data, samples: int, metric: str) -> Judge:
@@ -95,13 +107,8 @@ def judge_on(model: Model, data: Data, samples: int, metric: str) -> Judge:
 
     Args:
         samples: at most so many.
-
-    Raises:
-        DataError: there are no samples.
     """
     split = data.evaluation or data.training or data.calibration
-    if split is None:
-        raise DataError("there is nothing to judge the accuracy on: give data with samples")
     return Judge(model, split.subset(samples), metric)
 
 
@@ -115,19 +122,37 @@ def _first(output: Any) -> np.ndarray:
     return output[0] if isinstance(output, tuple) else output
 
 
-def _worth(output: Any) -> np.ndarray:
-    """Probabilities of classes, (n, classes); of other outputs the choices, int64 (n,)."""
-    scores = _first(output)
-    if scores.ndim != 2 or scores.shape[1] < 2:
-        return choices(output)
+def _gathered(model: Model, split: Split) -> tuple[np.ndarray, np.ndarray | None]:
+    """Scores of classes, (n, classes), or of other outputs the choices, int64 (n,); the targets."""
+    scores, targets = [], []
+    for inputs, target in split.batches(BATCH):
+        output = model(*inputs)
+        by_class = _first(output).ndim == 2 and _first(output).shape[1] > 1
+        scores.append(_first(output) if by_class else choices(output))
+        targets.append(target)
+    return np.concatenate(scores), None if targets[0] is None else np.concatenate(targets)
+
+
+def _beliefs(scores: np.ndarray, targets: np.ndarray | None) -> np.ndarray:
+    """Probabilities (n, classes), calibrated where there are targets; choices as they are."""
+    if scores.ndim == 1:
+        return scores
     scores = scores.astype(np.float64)
     if scores.min() >= 0 and np.abs(scores.sum(1) - 1).max() < SUMS:
-        return scores
-    scores = np.exp(scores - scores.max(1, keepdims=True))
-    return scores / scores.sum(1, keepdims=True)
+        scores = np.log(np.maximum(scores, np.finfo(np.float64).tiny))
+    temperature = 1.0
+    if targets is not None and targets.ndim == 1 and targets.dtype.kind in "iu":
+
+        def surprise(logarithm: float) -> float:
+            return -log_softmax(scores / np.exp(logarithm), 1)[
+                np.arange(len(scores)), targets
+            ].mean()
+
+        temperature = np.exp(minimize_scalar(surprise, bounds=COLDEST_HOTTEST).x)
+    return softmax(scores / temperature, 1)
 
 
-def _of_chosen(worth: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    if worth.ndim == 1:
-        return (worth == chosen).astype(np.float64)
-    return worth[np.arange(len(chosen)), chosen]
+def _of(beliefs: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    if beliefs.ndim == 1:
+        return (beliefs == chosen).astype(np.float64)
+    return beliefs[np.arange(len(chosen)), chosen]

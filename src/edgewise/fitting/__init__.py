@@ -82,8 +82,8 @@ def fit(
     Args:
         model: a Model, or anything that `edgewise.load` takes. What is quantized in it is made
             float first, and all is compared with that.
-        data: anything that `edgewise.load_data` takes. Without labels, predictions of the given
-            model are what is to be kept.
+        data: anything that `edgewise.load_data` takes. Without labels the drop is what the given
+            model expects by its own probabilities.
         budget: what must hold.
         objective: what is wanted beyond: ``"fastest"``, ``"smallest"``, ``"accurate"``,
             ``"balanced"``, or weights as `Objective.of` takes them.
