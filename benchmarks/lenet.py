@@ -5,8 +5,8 @@
 
 Deep Compression (Han et al. 2016, arXiv:1510.00149, table 1) makes them 40 and 39 times smaller.
 Dense bytes are 4 for each weight and bias; ours are those that the codec of bundles writes for the
-indices, the values that they share and the biases. Both are taught by the dense LeNet-5. Each stage
-is kept under ``benchmarks/out/lenet`` and goes on from there.
+indices, the values that they share and the biases (bfloat16). Both are taught by the dense LeNet-5.
+Each stage is kept under ``benchmarks/out/lenet`` and goes on from there.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ class Row:
         sparsity: the share of zeros.
         rate, epochs: of the training in which these come.
         half: products in bfloat16.
+        alpha: what the teacher counts beside the labels.
+        augment: as of `Training`.
     """
 
     make: Callable[[], nn.Module]
@@ -64,6 +66,8 @@ class Row:
     rate: float
     epochs: float
     half: bool = False
+    alpha: float = 0.9
+    augment: tuple[str, ...] = ()
 
 
 NETS = {
@@ -74,7 +78,7 @@ NETS = {
     ),
     "lenet_5": Row(
         lenet_5, Training(8, optimizer=Optimizer("adamw", 1e-3)),
-        sparsity=0.99, rate=3e-3, epochs=8, half=True,
+        sparsity=0.985, rate=3e-3, epochs=12, half=True, alpha=0.5, augment=("crop",),
     ),
 }  # fmt: skip
 
@@ -117,6 +121,16 @@ def dense(name: str, data: dict[str, np.ndarray]) -> ew.Model:
     return kept(f"{name}_dense", make)
 
 
+def rounded(model: ew.Model) -> ew.Model:
+    """Biases and shared values as bfloat16: half of the bytes of each are zero then."""
+    module = model.module()
+    with torch.no_grad():
+        for name, value in [*module.named_parameters(), *module.named_buffers()]:
+            if name.endswith((".bias", ".codebook")):
+                value.copy_(value.to(torch.bfloat16))
+    return ew.Model(module, model.signature)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("net", choices=NETS)
@@ -131,8 +145,8 @@ def main() -> None:
 
     def taught(model: ew.Model, session: Session, rate: float, epochs: float, *changes) -> ew.Model:
         adam = Optimizer("adamw", rate, decay=0.0, clip=None)
-        training = Training(epochs, optimizer=adam, changes=changes)
-        return ew.Distill(teacher, 4.0, 0.9, training=training, session=session)(model, data)
+        training = Training(epochs, optimizer=adam, changes=changes, augment=row.augment)
+        return ew.Distill(teacher, 4.0, row.alpha, training=training, session=session)(model, data)
 
     rising = RisingSparsity(sparsity, 0.0, 0.5)
     thin = f"{name}_sparse_{sparsity}"
@@ -141,6 +155,7 @@ def main() -> None:
     for bits in arguments.bits:
         shared_values = ew.Cluster(bits, reconstruct=False)(sparse, data)
         small = kept(f"{thin}_{bits}", lambda s, m=shared_values: taught(m, s, 5e-4, 2), row.half)
+        small = rounded(small)
         coded = ew.coded_size(small)
         print(
             f"{2**bits} values: {errors(shared_values, data):.2f} % wrong, trained "

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import optuna
 import pytest
 
-from edgewise import Distill, Prune, Quantize, RoundWeights, Training
+from edgewise import Condense, Distill, Prune, Quantize, RoundWeights, Training
 from edgewise.errors import InputError
 from edgewise.fitting.lessons import Learning
 from edgewise.fitting.space import FLOAT, Space, schemes_for
@@ -52,8 +54,20 @@ def test_a_recipe_has_the_steps_in_the_order_that_makes_sense(space):
     assert space.recipe(space.near({}, {})).steps == ()
 
 
+def test_condensed_weights_have_their_bits_by_rate(space):
+    point = space.near({}, {"scheme.onnxruntime": "int8", "condense": True, "condense.bits": 3.0})
+    steps = space.recipe(point).steps
+    assert [type(s) for s in steps] == [Condense, Quantize]
+    assert (steps[0].bits, steps[1].weight_bits) == (3.0, 8)
+    for other in ({"roundweights": True}, {"quantize.weight_bits": 4}):
+        with pytest.raises(InputError, match="means nothing"):
+            space.near(point, other)
+    files = replace(space, bits=False)
+    assert "condense" not in files.near({}, {"scheme.onnxruntime": "int8"})
+
+
 def test_choices_stand_beside_the_fields(space):
-    for kind in (Prune, Quantize, RoundWeights):
+    for kind in (Condense, Prune, Quantize, RoundWeights):
         for _, (_, of) in searched_fields(kind).items():
             for value in (of.low, of.high) if isinstance(of, Interval) else of:
                 assert value is not None

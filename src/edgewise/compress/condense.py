@@ -14,7 +14,7 @@ from ..errors import InputError, StepError
 from ..math.rate import LARGEST, code_lengths, grid_steps, rate_distortion
 from ..math.sparse_solve import least_squares
 from ..model import Model
-from ..step import Plan, Step
+from ..step import Interval, Plan, Step, searched
 from .constants import changed, written
 from .reconstruct import Chooser, reconstruct
 from .saliency import Weight, chosen_weights, weights_of
@@ -85,7 +85,7 @@ class Condense(Step):
         samples: at most so many calibration samples are looked at; no labels.
     """
 
-    bits: float = 2.0
+    bits: float = searched(2.0, within=Interval(1.0, 5.0, 0.5))
     keep: tuple[str, ...] = ()
     samples: int = 512
 

@@ -42,7 +42,7 @@ def compare_arms(search: Search, chosen: Trial) -> tuple[Arm, ...]:
 
 def _without(search: Search, point: Point) -> Iterator[tuple[str, Point]]:
     """The point with each of its parts left out."""
-    for name in (*CUTS, "recovery", "equalize", "roundweights"):
+    for name in (*CUTS, "recovery", "equalize", "condense", "roundweights"):
         if point.get(name):
             yield f"without {name}", search.space.near(point, {name: type(point[name])(0)})
     if scheme_of(point) != FLOAT:

@@ -37,7 +37,8 @@ class Space:
             schemes: runtime -> what of the weights, `FLOAT` first.
         cuts: the steps of `CUTS` that this model takes.
         blocks: how many residual blocks may be left out.
-        bits: whether weights below 8 bits are on offer: they make only the download smaller.
+        bits: whether weights below 8 bits are on offer, by width or by rate (`Condense`): they make
+            only the download smaller.
         learning: None where there is nothing to learn from.
     """
 
@@ -89,6 +90,8 @@ class Space:
         if scheme != FLOAT:
             if point.get("equalize"):
                 steps.append(_step("equalize", point))
+            if point.get("condense"):
+                steps.append(_step("condense", point))
             target = None if scheme == "int8" else capabilities(point["runtime"])
             steps.append(_step("quantize", point, scheme=scheme, target=target))
             if point.get("roundweights"):
@@ -118,8 +121,12 @@ class Space:
         scheme = take(f"scheme.{runtime}", self.schemes[runtime], FLOAT)
         if scheme == "int8":
             take("equalize", (False, True), False)
-            fields_of("quantize", "scheme", *(() if self.bits else ("weight_bits",)))
-            if take("roundweights", (False, True), False):
+            condensed = self.bits and take("condense", (False, True), False)
+            if condensed:  # settles the bits of weights and how they are rounded
+                fields_of("condense")
+            narrow = self.bits and not condensed
+            fields_of("quantize", "scheme", *(() if narrow else ("weight_bits",)))
+            if not condensed and take("roundweights", (False, True), False):
                 fields_of("roundweights")
         return point
 

@@ -19,6 +19,7 @@ __all__ = ["STAGES", "stages"]
 # Of what is cut before anything is known: first far apart, then in between.
 AMOUNTS = (0.3, 0.6, 0.45, 0.75, 0.15, 0.85, 0.9)
 BITS = (6, 5, 4)  # of weights, where the download counts
+RATES = (3.0, 2.0)  # bits of a weight once coded, likewise
 CUTTING = 0.4  # share of the time after which no more is cut untrained
 COSTS = {"macs": ("latency", "macs"), "parameters": ("size", "download", "memory")}
 WIDTHS = {"macs": 4, "parameters": 1}  # of what is left: kernels like round numbers
@@ -26,7 +27,7 @@ DECAY = 0.65  # share of the drop that is left after a rung more, at best
 ROUGH = 0.15  # a tenth of latency: how far off a short look at the clock may be
 TRAINED = 8  # candidates on the first rung, at most
 DEPTH = 5  # rungs that there should be time for
-FREE = ("prune", "shorten", "recovery")  # what is refined
+FREE = ("prune", "shorten", "recovery", "condense.bits")  # what is refined
 PATIENCE = 12  # refinements in a row that are no better
 CLOSE = 4  # neighbours of the best that are polished
 
@@ -88,7 +89,8 @@ def cut(search: Search) -> None:
         return
     base, measures = _leader(search), _measures(search)
     if search.space.bits and scheme_of(base) == "int8":
-        narrow = ({"quantize.weight_bits": bits, "roundweights": True} for bits in BITS)
+        narrow = [{"quantize.weight_bits": bits, "roundweights": True} for bits in BITS]
+        narrow += [{"condense": True, "condense.bits": bits} for bits in RATES]
         search.run([search.space.near(base, changes) for changes in narrow], "cut")
         base = _leader(search, base["runtime"])
     useless = dict.fromkeys(measures, 1.0)
@@ -147,7 +149,7 @@ def polish(search: Search) -> None:
         if search.holds(search.best) and search.cost(trial) > search.cost(search.best):
             continue
         point = search.point_of(trial)
-        if scheme_of(point) == "int8":
+        if scheme_of(point) == "int8" and not point.get("condense"):
             search.run([search.space.near(point, {"roundweights": True})], "polish")
     if (found := search.best) is not None:
         point = search.point_of(found)
