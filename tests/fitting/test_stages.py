@@ -150,6 +150,20 @@ def test_few_samples_are_not_believed_too_much():
     assert with_spare(few).drop > 0.5 and with_spare(many).drop < -0.8
 
 
+def test_what_was_counted_as_too_much_does_not_hold_though_less_was_expected():
+    search = search_with(ew.Budget(max_drop=1.0))
+    figures = Figures(
+        drop=1.3, drop_ci95=(-1.0, 3.6), expected=0.1, ratio=0.1, size_bytes=1, macs=1
+    )
+    whole = Figures(drop=0.0, ratio=1.0, size_bytes=9, macs=9)
+    search.trials = [
+        Trial(0, "as it is", "litert", figures=whole),
+        Trial(1, "cut", "litert", steps=({"prune": {}},), figures=figures),
+    ]
+    assert with_spare(figures).drop < 1 and not search.holds(search.trials[1])
+    assert search.best.number == 0
+
+
 def test_of_what_a_clock_cannot_tell_apart_the_most_accurate_is_chosen():
     search = search_with(ew.Budget(max_drop=1.0))
     rows = [(0.0, 1.0, 100), (0.3, 0.50, 40), (0.1, 0.51, 60), (0.1, 0.51, 50), (0.0, 0.6, 60)]

@@ -362,8 +362,8 @@ class Search:
         return self.objective.cost(trial.figures, self.reference.figures)
 
     def excess(self, trial: Trial) -> float:
-        """How far the budgets are missed, wanting some of the drop to spare."""
-        return self.budget.excess(with_spare(trial.figures))
+        """How far the budgets are missed, by what was counted and with some of it to spare."""
+        return max(map(self.budget.excess, (trial.figures, with_spare(trial.figures))))
 
     def holds(self, trial: Trial) -> bool:
         """Whether all budgets hold, with that to spare."""
