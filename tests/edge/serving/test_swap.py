@@ -102,6 +102,18 @@ def test_a_version_that_cannot_be_served_changes_nothing(add, serving):
         assert running.ask("POST", "/v2/models/m/infer", GOOD)[1]["model_version"] == "1"
 
 
+def test_an_empty_folder_waits_for_its_first_model(add, serving, tmp_path):
+    root = add(1)
+    shutil.move(root / "m", tmp_path / "later")
+    with serving(root) as running:
+        assert running.ask("GET", "/v2/health/live")[0] == 200
+        assert running.ask("GET", "/v2/health/ready")[0] == 503
+        shutil.move(tmp_path / "later", root / "m")
+        assert running.admin("/v2/repository/models/m/load")[0] == 200
+        assert running.ask("GET", "/v2/health/ready")[0] == 200
+        assert running.ask("POST", "/v2/models/m/infer", GOOD)[1]["model_version"] == "1"
+
+
 def test_models_come_and_go(add, serving):
     root = add(1)
     with serving(root) as running:

@@ -27,7 +27,7 @@ class Models:
         threads, instances: see `open_lane`.
 
     Attributes:
-        ready: whether every model found is served.
+        ready: whether every model found is served, and there was one.
         metrics: what was counted.
     """
 
@@ -91,7 +91,9 @@ class Models:
             entry = (await asyncio.to_thread(find, self.root)).get(name)
             if entry is None:
                 raise Refused(404, f"there is no '{name[:100]}' to load")
-            return await self._load(entry)
+            lane = await self._load(entry)
+            self.ready = True
+            return lane
 
     async def unload(self, name: str) -> None:
         """Serve a model no more.

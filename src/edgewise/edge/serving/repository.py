@@ -27,7 +27,7 @@ from ...errors import EdgewiseError, InputError, MissingExtra, ModelError, Runti
 from .. import runners
 from ..artifact import Artifact
 
-__all__ = ["Entry", "Trust", "find"]
+__all__ = ["Entry", "Trust", "find", "vacant"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 BUNDLE = ".edge"
@@ -116,6 +116,15 @@ def _runnable(artifacts: Sequence[Artifact]) -> Artifact:
         else:
             return artifact
     raise missing
+
+
+def vacant(root: Path) -> bool:
+    """Whether it is a folder without any model, as on a device before its first update.
+
+    Raises:
+        InputError: a folder of versions in it has nothing to serve.
+    """
+    return root.is_dir() and not any(_entry(path) for path in root.iterdir())
 
 
 def find(root: Path) -> dict[str, Entry]:

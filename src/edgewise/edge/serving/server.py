@@ -20,7 +20,7 @@ from .app import Application
 from .limits import Limits
 from .models import Models
 from .regions import Regions
-from .repository import Trust
+from .repository import Trust, vacant
 
 if TYPE_CHECKING:
     import ssl
@@ -142,7 +142,10 @@ class Server:
             threads=given.threads,
             instances=given.instances,
         )
-        await models.load_all()
+        if self.listen.admin is not None and vacant(given.root):  # an agent will load the first
+            print(f"{given.root} holds no model yet: waiting for one", file=sys.stderr, flush=True)
+        else:
+            await models.load_all()
         listener = Listener(self.limits)
         rpc = self._rpc(models)
         try:
