@@ -31,11 +31,9 @@ class Figures:
     """What was found of one file; what was not measured is None.
 
     Attributes:
-        value: the metric; of samples without targets, the share of predictions that stayed.
+        value: the metric; of samples without targets, the accuracy that the given model expects.
         drop: points that are lost, of 100, against the given model on the same samples.
         drop_ci95: its 95 % interval.
-        expected: the drop that the given model expects by its own probabilities, in points; where
-            targets tell the drop itself.
         n: how many samples these are.
         latency_ms: of one inference, the percentile that the budget names (p50 without one).
         ratio: latency as a multiple of the reference's, measured in turns.
@@ -45,12 +43,13 @@ class Figures:
         memory_bytes: peak, of opening and running it.
         macs: multiply-accumulates of one sample.
         parameters: how many.
+        expected: the drop that the given model expects by its own probabilities, in points; where
+            targets tell the drop itself.
     """
 
     value: float | None = None
     drop: float | None = None
     drop_ci95: tuple[float, float] | None = None
-    expected: float | None = None
     n: int | None = None
     latency_ms: float | None = None
     ratio: float | None = None
@@ -60,6 +59,7 @@ class Figures:
     memory_bytes: int | None = None
     macs: int | None = None
     parameters: int | None = None
+    expected: float | None = None
 
 
 @dataclass(frozen=True)

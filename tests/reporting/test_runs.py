@@ -69,7 +69,7 @@ def test_what_was_won_is_of_the_samples_that_prove():
     assert (file.what, file.from_to) == ("6.81× smaller", "1.10 MB → 161 kB")
     assert (download.what, lost.what) == ("7.29× smaller", "0.37 points lost")
     assert lost.from_to == "91.73 % → 91.36 %"
-    assert changes(unlabelled())[3].what == "0.37 points lost, by its own estimate"
+    assert changes(unlabelled())[3].of == "expected accuracy"
     slow = fit_like()
     slow = replace(
         slow, proof=replace(slow.proof, figures=Figures(ratio=2.0, size_bytes=2_196_422))

@@ -61,9 +61,8 @@ def _changes(run: Run) -> Iterator[Change]:
                 of,
             )
     if after.drop is not None:
-        what = "points lost" if run.samples.labelled else "points lost, by its own estimate"
         yield Change(
-            f"{lost_text(after.drop)} {what}",
+            f"{lost_text(after.drop)} points lost",
             _from_to(before.value, after.value, lambda v: metric_text(run.metric, v)),
             run.metric,
         )
