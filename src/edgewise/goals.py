@@ -114,8 +114,8 @@ class Budget:
     Numbers are in the unit that is named, text may name another (``"2ms"``, ``"150kB"``).
 
     Attributes:
-        max_drop: points of the metric (of 100) that may be lost; of samples without targets,
-            predictions in a hundred that may change.
+        max_drop: points of the metric (of 100) that may be lost; of samples without targets, as
+            the given model expects it.
         min_value: the least value of the metric itself.
         max_latency: of one inference in milliseconds; ``"2ms"`` is of the median, ``"5ms p99"``
             of another percentile (p50, p90, p99).
