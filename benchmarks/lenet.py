@@ -74,7 +74,7 @@ NETS = {
     "lenet_300_100": Row(
         lenet_300_100,
         Training(12, optimizer=Optimizer("adamw", 1e-3, decay=1e-2, clip=None), average=0.999),
-        sparsity=0.98, rate=4e-3, epochs=14,
+        sparsity=0.9825, rate=4e-3, epochs=14,
     ),
     "lenet_5": Row(
         lenet_5, Training(8, optimizer=Optimizer("adamw", 1e-3)),
