@@ -67,7 +67,8 @@ class Samples:
         calibration, training: what steps look at and learn from.
         selection: what trials were chosen on.
         test: what the figures of the verdict are from; looked at once, after the choice.
-        labelled: whether selection and test have targets; without, predictions are compared.
+        labelled: whether selection and test have targets; without, the given model's own
+            probabilities judge.
     """
 
     calibration: int

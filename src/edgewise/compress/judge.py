@@ -10,7 +10,7 @@ section 4.2), and say beside the loss that was counted which one is likely: few 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,9 +51,12 @@ class Judge:
         self.name = "expected accuracy" if self.metric is None else self.metric.name
         self._beliefs: np.ndarray | None = None
         if self.metric is None or self.metric.name == "accuracy":
-            scores, targets = _gathered(model, split)
+            rows = [(model(*inputs), targets) for inputs, targets in split.batches(BATCH)]
+            scores, targets = _gathered(rows)
             if self.metric is None or scores.ndim == 2:
                 self._beliefs = _beliefs(scores, targets)
+            outputs = iter([output for output, _ in rows])
+            model = lambda *inputs: next(outputs)  # noqa: E731 - it has run already
         self.value, self._outcomes, self._worth = self._judged(model)
 
     @property
@@ -122,15 +125,14 @@ def _first(output: Any) -> np.ndarray:
     return output[0] if isinstance(output, tuple) else output
 
 
-def _gathered(model: Model, split: Split) -> tuple[np.ndarray, np.ndarray | None]:
+def _gathered(
+    rows: Sequence[tuple[Any, np.ndarray | None]],
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Scores of classes, (n, classes), or of other outputs the choices, int64 (n,); the targets."""
-    scores, targets = [], []
-    for inputs, target in split.batches(BATCH):
-        output = model(*inputs)
-        by_class = _first(output).ndim == 2 and _first(output).shape[1] > 1
-        scores.append(_first(output) if by_class else choices(output))
-        targets.append(target)
-    return np.concatenate(scores), None if targets[0] is None else np.concatenate(targets)
+    first = _first(rows[0][0])
+    take = _first if first.ndim == 2 and first.shape[1] > 1 else choices
+    targets = None if rows[0][1] is None else np.concatenate([t for _, t in rows])
+    return np.concatenate([take(output) for output, _ in rows]), targets
 
 
 def _beliefs(scores: np.ndarray, targets: np.ndarray | None) -> np.ndarray:
