@@ -22,8 +22,9 @@ from edgewise.fitting.crew import Here
 from edgewise.fitting.making import Maker
 from edgewise.fitting.opening import reference, space_for
 from edgewise.fitting.quiet import Quiet
+from edgewise.fitting.ranking import values_of
 from edgewise.fitting.roles import assign
-from edgewise.fitting.search import Limits, Search, values_of
+from edgewise.fitting.search import Limits, Search
 from edgewise.fitting.stages import stages
 from edgewise.goals import Objective
 from edgewise.run import Trial

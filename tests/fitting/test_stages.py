@@ -14,7 +14,8 @@ import pytest
 import edgewise as ew
 from edgewise.errors import StepError
 from edgewise.fitting.lessons import Learning
-from edgewise.fitting.search import Limits, Search, front_of, with_spare
+from edgewise.fitting.ranking import front_of, with_spare
+from edgewise.fitting.search import Limits, Search
 from edgewise.fitting.space import Space, schemes_for
 from edgewise.fitting.stages import stages
 from edgewise.goals import Figures, Objective
@@ -105,7 +106,7 @@ def found() -> Search:
 
 def test_it_ends_with_something_much_better_than_int8_alone(found):
     best, plain = found.best, [t for t in found.good if t.name == "quantize on litert"]
-    assert found.holds(best)
+    assert found.ranking.holds(best)
     assert best.figures.ratio < 0.8 * plain[0].figures.ratio
     assert found.ranked[0] is best
 
@@ -160,7 +161,7 @@ def test_what_was_counted_as_too_much_does_not_hold_though_less_was_expected():
         Trial(0, "as it is", "litert", figures=whole),
         Trial(1, "cut", "litert", steps=({"prune": {}},), figures=figures),
     ]
-    assert with_spare(figures).drop < 1 and not search.holds(search.trials[1])
+    assert with_spare(figures).drop < 1 and not search.ranking.holds(search.trials[1])
     assert search.best.number == 0
 
 
@@ -199,7 +200,7 @@ def test_without_training_samples_nothing_is_trained():
     search = search_with(ew.Budget(max_drop=0.5), Limits(None, 30), learning=None)
     for _ in stages(search):
         pass
-    assert search.crew.epochs == 0 and search.holds(search.best)
+    assert search.crew.epochs == 0 and search.ranking.holds(search.best)
 
 
 def test_nobody_beats_the_front(found):

@@ -20,7 +20,8 @@ from ..step import Recipe, Step
 from .fitted import BEST, RUNNERS_UP, Fitted, Folder
 from .making import Made, Maker, Task
 from .proof import prove
-from .search import Search, front_of
+from .ranking import front_of
+from .search import Search
 
 __all__ = ["Told", "close", "made_again"]
 

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 
 from ..edge.artifact import Artifact
 from ..errors import EdgewiseError, InputError
-from ..goals import Budget, Figures, Objective
+from ..goals import Budget, Objective
 from ..recipes import rows
 from ..record import decode, encode
 from ..run import Standing, Trial
@@ -27,19 +27,15 @@ from ..step import Recipe
 from .clock import Clock
 from .crew import Crew
 from .making import Made, OutOfTime, Task
+from .ranking import Ranking, steady_values
 from .space import Point, Space
 
-__all__ = ["ABLATION", "Limits", "Search", "front_of"]
+__all__ = ["ABLATION", "Limits", "Search"]
 
 RECORD, SPENT, PACE = "trial", "seconds", "pace"  # what a study keeps
 ABLATION, CONTROL = ASIDE = ("ablation", "control")  # stages that only compare
 REPEATS = 100  # suggestions of what was tried already
-SPARE = 1.0  # standard errors of the drop that a choice should have to spare
-LEAST_PRIOR = 0.25  # points that what a model expects may be wrong by, at least
 FEW, CLOSE = 6, 0.4  # as many are timed anew, whose costs differ by less than that (a third)
-TIE = 0.05  # costs that differ by less (3.5 % of latency) are one ...
-GRAIN_MS = 0.003  # ... as are latencies: from process to process they differ by so much
-WIDTH = 3.92  # standard errors in a 95 % interval
 
 
 @dataclass(frozen=True)
@@ -207,8 +203,8 @@ class Search:
         ranked = self.ranked
         if not ranked:
             return None
-        best = self.cost(ranked[0])
-        few = [t for t in ranked if abs(self.cost(t) - best) <= CLOSE][:FEW]
+        cost = self.ranking.cost
+        few = [t for t in ranked if abs(cost(t) - cost(ranked[0])) <= CLOSE][:FEW]
         if len(few) == 1 or {t.number for t in few} <= self.confirmed:
             return ranked[0]
         found = self.clock.again([(artifact_of(t), t.figures) for t in few])
@@ -217,7 +213,7 @@ class Search:
             self.trials[self.trials.index(trial)] = sure
             self.confirmed.add(trial.number)
             self.study.set_user_attr(f"{RECORD} {trial.number}", encode(sure).decode())
-        return self.order(few)[0]
+        return self.ranking.order(few)[0]
 
     def suggest(self, allowed: Callable[[Point], bool], fixed: Point | None = None) -> Point | None:
         """What Optuna's sampler would try next, of what is allowed and was not tried; None where
@@ -322,7 +318,7 @@ class Search:
         else:
             for limit in self.budget.limits:
                 asked.set_constraint(limit.name, limit.excess(trial.figures))
-            self.study.tell(asked, _steady_values(trial.figures))
+            self.study.tell(asked, steady_values(trial.figures))
         self.study.set_user_attr(SPENT, self.seconds)
         self.study.set_user_attr(PACE, self.pace)
         self._keep(trial, point)
@@ -357,112 +353,24 @@ class Search:
                 return trial
         raise EdgewiseError("the given model was not run yet")
 
-    def cost(self, trial: Trial) -> float:
-        """By the objective; lower is better."""
-        return self.objective.cost(trial.figures, self.reference.figures)
+    @property
+    def ranking(self) -> Ranking:
+        """What makes one trial better than another.
 
-    def excess(self, trial: Trial) -> float:
-        """How far the budgets are missed, by what was counted and with some of it to spare."""
-        return max(map(self.budget.excess, (trial.figures, with_spare(trial.figures))))
-
-    def holds(self, trial: Trial) -> bool:
-        """Whether all budgets hold, with that to spare."""
-        return self.excess(trial) == 0
-
-    def steady(self, trial: Trial) -> float:
-        """The cost with multiply-accumulates in place of latency: what no clock disturbs, so that
-        the same search does the same again."""
-        mine, given = (replace(t.figures, ratio=_macs(t.figures)) for t in (trial, self.reference))
-        return self.objective.cost(mine, given)
-
-    def cheapest(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Those whose cost is the least, within what a clock can tell; the most accurate first."""
-
-        def at_best(trial: Trial) -> float:
-            figures = trial.figures
-            if figures.ratio is None or figures.latency_ms is None:
-                return self.cost(trial)
-            ratio = figures.ratio * figures.latency_ms / (figures.latency_ms + GRAIN_MS)
-            return self.objective.cost(replace(figures, ratio=ratio), self.reference.figures)
-
-        least = min(map(self.cost, trials))
-        return sorted(
-            (t for t in trials if at_best(t) <= least + TIE),
-            key=lambda t: (t.figures.drop, self.steady(t), t.number),
-        )
-
-    def order(self, trials: Sequence[Trial]) -> list[Trial]:
-        """The best first: those that hold with something to spare, then those that just hold, by
-        cost; then the others by how far they are away."""
-        spare = [t for t in trials if self.holds(t)]
-        just = [t for t in trials if t not in spare and self.budget.excess(t.figures) == 0]
-        found: list[Trial] = []
-        for level in (spare, just):
-            first = self.cheapest(level) if level else []
-            others = [t for t in level if t not in first]
-            found += first + sorted(others, key=lambda t: (self.cost(t), t.number))
-        away = [t for t in trials if t not in found]
-        return found + sorted(
-            away, key=lambda t: (self.budget.excess(t.figures), self.cost(t), t.number)
-        )
+        Raises:
+            EdgewiseError: as above.
+        """
+        return Ranking(self.budget, self.objective, self.reference.figures)
 
     @property
     def ranked(self) -> list[Trial]:
         """All that may be chosen, in that order."""
-        return self.order(self.good)
+        return self.ranking.order(self.good) if self.good else []
 
     @property
     def best(self) -> Trial | None:
         """The one to choose now."""
         return next(iter(self.ranked), None)
-
-
-def with_spare(figures: Figures) -> Figures:
-    """The figures with a drop that is likely, and `SPARE` of its standard errors added.
-
-    Of many recipes the one that looks best on few samples was lucky. So what was counted is drawn
-    to what the given model expects, the more the fewer samples there are: the mean of a normal
-    posterior whose prior is as wide as that expectation (empirical Bayes; Efron & Morris 1975,
-    "Data Analysis Using Stein's Estimator and its Generalizations", section 2).
-    """
-    if figures.drop is None or figures.drop_ci95 is None:
-        return figures
-    drop, error = figures.drop, (figures.drop_ci95[1] - figures.drop_ci95[0]) / WIDTH
-    if figures.expected is not None and error > 0:
-        prior = max(figures.expected, LEAST_PRIOR)
-        trust = prior**2 / (prior**2 + error**2)
-        drop, error = trust * drop + (1 - trust) * figures.expected, error * trust**0.5
-    return replace(figures, drop=drop + SPARE * error)
-
-
-def values_of(figures: Figures) -> list[float]:
-    """What a front is of: drop, latency and size."""
-    ratio = 1.0 if figures.ratio is None else figures.ratio
-    return [float(figures.drop), math.log2(ratio), math.log2(figures.size_bytes)]
-
-
-def _steady_values(figures: Figures) -> list[float]:
-    """What Optuna makes smaller: the same, with multiply-accumulates in place of latency. It is
-    asked for one runtime at a time, and what it asks for shall not hang on a clock."""
-    return [float(figures.drop), math.log2(_macs(figures)), math.log2(figures.size_bytes)]
-
-
-def _macs(figures: Figures) -> int:
-    return max(1, figures.macs)  # a network may have none that are counted
-
-
-def front_of(trials: Sequence[Trial]) -> list[Trial]:
-    """Those that no other one beats in drop, latency and size at once, by latency."""
-    rows = [(t, values_of(t.figures)) for t in trials if t.figures is not None]
-    kept = [
-        trial
-        for trial, own in rows
-        if not any(
-            all(a <= b for a, b in zip(other, own, strict=True)) and other != own
-            for _, other in rows
-        )
-    ]
-    return sorted(kept, key=lambda t: values_of(t.figures)[1])
 
 
 def _once(points: Iterable[Point]) -> list[Point]:

@@ -142,11 +142,13 @@ def polish(search: Search) -> None:
     """The best ones with the repairs, and on the other runtimes."""
     if search.best is None:
         return
-    best = search.ranked[:CLOSE]
-    if not search.holds(best[0]):
+    best, ranking = search.ranked[:CLOSE], search.ranking
+    if not ranking.holds(best[0]):
         best += [t for t in search.good if _recovery(search, t)][-CLOSE:]
     for trial in best:
-        if search.holds(search.best) and search.cost(trial) > search.cost(search.best):
+        if search.ranking.holds(search.best) and search.ranking.cost(trial) > search.ranking.cost(
+            search.best
+        ):
             continue
         point = search.point_of(trial)
         if scheme_of(point) == "int8" and not point.get("condense"):
@@ -214,7 +216,7 @@ def _leader(search: Search, runtime: str = "") -> Point:
         return search.point_of(next(t for t in whole if t.runtime == runtime))
 
     accurate = [t for t in whole if not _drop_missed(search, t)]
-    return search.point_of(search.cheapest(accurate or whole)[0])
+    return search.point_of(search.ranking.cheapest(accurate or whole)[0])
 
 
 def _measures(search: Search) -> list[str]:
@@ -258,7 +260,7 @@ def _promising(search: Search, trials: list[Trial], rung: int) -> list[Trial]:
             is time for after it, at best.
     """
     best = search.best
-    bar = best if best is not None and search.holds(best) else None
+    bar = best if best is not None and search.ranking.holds(best) else None
     bound = _bound(search)
     others = [x for x in search.budget.limits if x.figure not in ("drop", "value")]
     last = rung
@@ -271,7 +273,7 @@ def _promising(search: Search, trials: list[Trial], rung: int) -> list[Trial]:
         missed = sum(limit.excess(trial.figures) for limit in others)
         hoped = max(0.0, trial.figures.drop) * DECAY ** (last - rung + 1)
         late = 0.0 if bound is None else max(0.0, hoped - bound)
-        rows.append((missed, late, search.steady(trial), trial.number, trial))
+        rows.append((missed, late, search.ranking.steady(trial), trial.number, trial))
     return [row[-1] for row in sorted(rows)]
 
 
@@ -279,9 +281,10 @@ def _better(search: Search, trial: Trial, bar: Trial) -> bool:
     """Whether it may cost less, though it was timed only once and for short."""
     point, other = search.point_of(trial), search.point_of(bar)
     alike = trial.runtime == bar.runtime and scheme_of(point) == scheme_of(other)
-    if alike and search.steady(trial) >= search.steady(bar):
+    ranking = search.ranking
+    if alike and ranking.steady(trial) >= ranking.steady(bar):
         return False
-    return search.cost(trial) < search.cost(bar) + (ROUGH if alike else 0.0)
+    return ranking.cost(trial) < ranking.cost(bar) + (ROUGH if alike else 0.0)
 
 
 def _seconds(search: Search, rung: int) -> float:
