@@ -29,6 +29,7 @@ from .batches import Part, Parts, ahead
 from .checkpoint import Checkpoint, Checkpoints, State
 from .compiling import faster
 from .learning import Kept, judged, learning
+from .movement import Movement
 from .schedule import rate_at
 from .teacher import Teachers
 from .training import Progress, Session, Training
@@ -154,6 +155,7 @@ class _Run:
         self.learner = faster(learner, self._loss_of_first) if session.compile else learner
         self.kept = Kept(module, scales)
         self.average = Average(module, training.average)
+        self.movement = Movement(module, any(c.needs_movement for c in training.changes))
         self.best: dict[str, Tensor] = {}
         self.state = State(identity, 0)
         self.history = History(0, self._what())
@@ -197,7 +199,7 @@ class _Run:
         for step in range(self.state.step, self.steps):
             parts = next(ready)
             rate = self._set_rate(step)
-            if [change(self.module, step / self.steps) for change in training.changes].count(True):
+            if self._change(step / self.steps):
                 self.kept.look()
                 self.state = replace(self.state, best=None, stale=0)  # of another model
             # Dropout and noise draw from torch's generator: the same ones whenever this step runs.
@@ -229,6 +231,12 @@ class _Run:
             if ends and training.patience is not None and self.state.stale >= training.patience:
                 break
 
+    def _change(self, at: float) -> bool:
+        scores, did = self.movement.scores, False
+        for change in self.training.changes:
+            did |= change(self.module, at, scores)
+        return did
+
     def _step(self, parts: list[Part]) -> Tensor:
         """One step of the optimizer; the loss, mean over the parts of this process."""
         losses = []
@@ -240,6 +248,7 @@ class _Run:
                 loss = self.learner(inputs, targets, said)
                 self.accelerator.backward(loss / len(parts))
             losses.append(loss.detach())
+        self.movement.update()
         clip = self.training.optimizer.clip
         if clip is not None:
             self.accelerator.clip_grad_norm_(self.learner.parameters(), clip)
@@ -349,6 +358,7 @@ class _Run:
             "student": dict(self._tensors()),
             "objective": self.judge.objective.state_dict(),
             "average": self.average.mean,
+            "movement": self.movement.scores,
             "best": self.best,
             "optimizer": {
                 f"{i}.{key}": value
@@ -372,8 +382,9 @@ class _Run:
             groups.setdefault(group, {})[rest] = tensor.to(self.accelerator.device)
         self._put(groups["student"])
         self.judge.objective.load_state_dict(groups.get("objective", {}))
-        for name, mean in self.average.mean.items():
-            mean.copy_(groups["average"][name])
+        for group, tensors in (("average", self.average.mean), ("movement", self.movement.scores)):
+            for name, tensor in tensors.items():
+                tensor.copy_(groups[group][name])
         self.best = groups.get("best", {})
         whole = self.optimizer.state_dict()
         for name, tensor in groups.get("optimizer", {}).items():

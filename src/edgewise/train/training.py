@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from torch import fx
+from torch import Tensor, fx
 
 from ..errors import InputError
 from .augment import AUGMENTATIONS
@@ -57,14 +57,20 @@ class Optimizer:
 class Change(Protocol):
     """Something that changes over a training, as a sparsity that rises.
 
-    A frozen dataclass; what it does must follow from the weights and `at` alone.
+    A frozen dataclass; what it does must follow from its arguments alone.
     """
 
-    def __call__(self, module: fx.GraphModule, at: float) -> bool:
+    @property
+    def needs_movement(self) -> bool:
+        """Whether it asks how the weights moved."""
+
+    def __call__(self, module: fx.GraphModule, at: float, movement: Mapping[str, Tensor]) -> bool:
         """Change the weights in place, before a step; whether it did.
 
         Args:
             at: the share of the training that is done, in [0, 1).
+            movement: parameter's name -> scores (`edgewise.train.movement`); empty where no change
+                needs them.
         """
 
 
