@@ -130,8 +130,10 @@ def test_a_change_runs_before_every_step_and_its_zeros_stay(digits, short):
     @dataclasses.dataclass(frozen=True)
     class Thin:
         name: str
+        needs_movement = False
 
-        def __call__(self, module, at):
+        def __call__(self, module, at, movement):
+            assert not movement
             if at < 0.5:
                 return False
             module.get_parameter(self.name).data[:, 0] = 0
