@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import Future
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -236,3 +237,18 @@ def test_a_budget_that_only_cuts_can_hold_does_not_choose_the_runtime():
         pass
     cuts = [t for t in search.trials if t.stage == "cut"]
     assert cuts and {t.runtime for t in cuts} == {"litert"}
+
+
+def test_at_last_the_gaps_of_the_front_are_filled():
+    search = search_with(ew.Budget(max_drop=0.5), Limits(None, 200), learning=None)
+    names = list(stages(search))
+    assert names[-1] == "widen"
+    added = [t for t in search.trials if t.stage == "widen"]
+    assert added
+    cuts = [t for t in front_of(search.good) if t.figures.drop < 10 and "prune" in t.name]
+    macs = sorted(np.log2(t.figures.macs) for t in cuts)
+    grid = 0.05  # nothing lies between neighbours of the grid
+    for low, high in pairwise(macs):
+        assert high - low < 0.2 or 2**high - 2**low < 1.01e6 * grid
+    # The formula loses 10 points at an amount of 0.7.
+    assert max(search.point_of(t)["prune.amount"] for t in cuts) > 0.6

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ..goals import Budget, Figures, Objective
@@ -115,9 +115,11 @@ def _macs(figures: Figures) -> int:
     return max(1, figures.macs)  # a network may have none that are counted
 
 
-def front_of(trials: Sequence[Trial]) -> list[Trial]:
+def front_of(
+    trials: Sequence[Trial], values: Callable[[Figures], list[float]] = values_of
+) -> list[Trial]:
     """Those that no other one beats in drop, latency and size at once, by latency."""
-    rows = [(t, values_of(t.figures)) for t in trials if t.figures is not None]
+    rows = [(t, values(t.figures)) for t in trials if t.figures is not None]
     kept = [
         trial
         for trial, own in rows
@@ -126,4 +128,4 @@ def front_of(trials: Sequence[Trial]) -> list[Trial]:
             for _, other in rows
         )
     ]
-    return sorted(kept, key=lambda t: values_of(t.figures)[1])
+    return sorted(kept, key=lambda t: values(t.figures)[1])

@@ -8,9 +8,15 @@ same points and finds them known.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
+import numpy as np
+
+from ..compress.prune import Prune
 from ..run import Trial
+from ..step import searched_fields
 from .lessons import GROWTH
+from .ranking import front_of, steady_values
 from .search import Search
 from .space import FLOAT, Point, scheme_of
 
@@ -30,6 +36,11 @@ DEPTH = 5  # rungs that there should be time for
 FREE = ("prune", "shorten", "recovery", "condense.bits")  # what is refined
 PATIENCE = 12  # refinements in a row that are no better
 CLOSE = 4  # neighbours of the best that are polished
+WORST = 10.0  # points of drop up to which somebody may still want a network
+NEAR = 0.2  # a seventh of the operations or bytes: what is not farther apart needs none between
+BEYOND = 0.1  # further cut at the end of the front
+WIDENED = 40  # points of that, at most
+AMOUNT = "prune.amount"
 
 
 def stages(search: Search) -> Iterator[str]:
@@ -100,7 +111,7 @@ def cut(search: Search) -> None:
                 continue
             changes = {
                 "prune": True,
-                "prune.amount": amount,
+                AMOUNT: amount,
                 "prune.of": of,
                 "prune.scope": "sensitivity",
                 "prune.reconstruct": True,
@@ -185,6 +196,15 @@ def refine(search: Search) -> None:
         fruitless = 0 if search.best is not before else fruitless + len(batch)
 
 
+def widen(search: Search) -> None:
+    """What a softer or a harder budget would get: more of the cuts on the front that no training
+    made, between those that are far apart, then beyond the last."""
+    while not search.over and sum(t.stage == "widen" for t in search.trials) < WIDENED:
+        if (found := _gap(search)) is None:
+            return
+        search.run([found], "widen")
+
+
 STAGES: dict[str, Callable[[Search], None]] = {
     "as it is": as_it_is,
     "repair": repair,
@@ -192,7 +212,58 @@ STAGES: dict[str, Callable[[Search], None]] = {
     "recover": recover,
     "polish": polish,
     "refine": refine,
+    "widen": widen,
 }
+
+
+def _gap(search: Search) -> Point | None:
+    """The middle of the widest gap between neighbours; None where there is none left."""
+    tried = [t for t in search.good if not _recovery(search, t)]
+    front = front_of([t for t in tried if t.figures.drop < WORST], steady_values)
+    reached = [steady_values(t.figures) for t in front]
+    gaps = []
+    for point, rows in _families(search, tried):
+        for (low, trial), (high, other) in pairwise(rows):
+            here = (trial in front) + (other in front or other.figures.drop >= WORST)
+            middle = np.mean([steady_values(t.figures) for t in (trial, other)], axis=0)
+            if here == 2 and not any((values <= middle).all() for values in reached):
+                gaps.append((_apart(trial, other), (low + high) / 2, point))
+        if rows[-1][1] in front:
+            gaps.append((NEAR, rows[-1][0] + BEYOND, point))
+    grid = searched_fields(Prune)["amount"][1]
+    points = [
+        search.space.near(point, {AMOUNT: round(round(amount / grid.step) * grid.step, 6)})
+        for width, amount, point in sorted(gaps, key=lambda gap: -gap[0])
+        if width >= NEAR and amount <= grid.high
+    ]
+    return next((point for point in points if search.known(point) is None), None)
+
+
+def _families(
+    search: Search, trials: list[Trial]
+) -> Iterator[tuple[Point, list[tuple[float, Trial]]]]:
+    """What differs in the amount that is cut alone, by amount; what is not cut is in all."""
+    found: list[tuple[Point, list[tuple[float, Trial]]]] = []
+    for trial in trials:
+        point = search.point_of(trial)
+        if not point.get("prune"):
+            continue
+        amount, family = point[AMOUNT], {n: v for n, v in point.items() if n != AMOUNT}
+        rows = next((rows for other, rows in found if other == family), None)
+        if rows is None:
+            rest = {n: v for n, v in family.items() if not n.startswith("prune")}
+            whole = search.known(search.space.near(rest, {}))
+            rows = [(0.0, whole)] if whole in trials else []
+            found.append((family, rows))
+        rows.append((amount, trial))
+    for family, rows in found:
+        yield family, sorted(rows, key=lambda row: row[0])
+
+
+def _apart(one: Trial, other: Trial) -> float:
+    """How many times, as log2, the operations or bytes of one are those of the other."""
+    rows = zip(steady_values(one.figures)[1:], steady_values(other.figures)[1:], strict=True)
+    return max(abs(a - b) for a, b in rows)
 
 
 def _plain(search: Search, runtime: str, scheme: str) -> Point:
