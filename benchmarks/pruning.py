@@ -50,7 +50,7 @@ def accuracy(images: int, only: list[str]) -> None:
         ] + [
             (target, scope, criterion, "")
             for target in ("1.98x", "1.30x")
-            for criterion in ("l1", "taylor", "random")
+            for criterion in ("l1", "taylor", "fisher", "random")
             for scope in ("layer", "global")
         ]
     }  # fmt: skip

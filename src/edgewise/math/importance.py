@@ -86,8 +86,8 @@ class Known:
     Attributes:
         score: gives float (units,), the larger the more important.
         needs: ``"gradients"`` or ``"activity"`` beside the weights, or "".
-        comparable: whether scores of different groups are in one unit; others are divided by
-            their group's mean before groups are compared.
+        comparable: whether scores of different groups are compared as they are; others by what
+            is left of their group (`edgewise.compress.scores.of_those_left`).
     """
 
     score: Criterion
@@ -186,7 +186,7 @@ CRITERIA: dict[str, Known] = {
     "bn_scale": Known(bn_scale),
     "fpgm": Known(fpgm),
     "lamp": Known(lamp, comparable=True),
-    "taylor": Known(taylor, "gradients", comparable=True),
+    "taylor": Known(taylor, "gradients"),
     "gradient": Known(gradient, "gradients", comparable=True),
     "fisher": Known(fisher, "gradients", comparable=True),
     "activation": Known(activation, "activity"),
