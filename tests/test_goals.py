@@ -14,11 +14,12 @@ from edgewise.goals import Figures, Objective
 def test_quantities_take_units():
     budget = Budget(
         max_drop=0.5, max_latency="2ms p99", max_size="150kB", max_memory="1.5 MiB", max_macs="30M",
+        max_energy="500uJ",
     )  # fmt: skip
     bounds = {limit.name: limit.bound for limit in budget.limits}
     assert bounds == {
         "max-drop": 0.5, "max-latency": 2.0, "max-size": 150e3, "max-memory": 1.5 * 2**20,
-        "max-macs": 30e6,
+        "max-macs": 30e6, "max-energy": 0.5,
     }  # fmt: skip
     assert budget.percentile == "p99"
     assert Budget(max_latency=0.5).limits[0].percentile == "p50"

@@ -14,6 +14,7 @@ __all__ = ["OBJECTIVES", "Budget", "Figures", "Limit", "Objective", "Verdict"]
 # What a user writes -> how many of the unit that figures are in.
 TIMES = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}  # milliseconds
 BYTES = {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+ENERGIES = {"uj": 1e-3, "µj": 1e-3, "mj": 1.0, "j": 1e3}  # millijoules
 COUNTS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}
 PERCENTILES = ("p50", "p90", "p99")
 
@@ -41,6 +42,7 @@ class Figures:
         size_bytes: of the artifact's files.
         download_bytes: of the same files in a bundle.
         memory_bytes: peak, of opening and running it.
+        energy_mj: millijoules that the processor took for one inference.
         macs: multiply-accumulates of one sample.
         parameters: how many.
         expected: the drop that the given model expects by its own probabilities, in points; where
@@ -57,6 +59,7 @@ class Figures:
     size_bytes: int | None = None
     download_bytes: int | None = None
     memory_bytes: int | None = None
+    energy_mj: float | None = None
     macs: int | None = None
     parameters: int | None = None
     expected: float | None = None
@@ -122,6 +125,8 @@ class Budget:
         max_size: of the artifact's files in bytes.
         max_download: of the files in a bundle, in bytes.
         max_memory: peak, in bytes.
+        max_energy: of one inference in millijoules, where the machine can tell
+            (`edgewise.edge.energy`).
         max_macs: multiply-accumulates of one sample.
     """
 
@@ -131,6 +136,7 @@ class Budget:
     max_size: float | str | None = None
     max_download: float | str | None = None
     max_memory: float | str | None = None
+    max_energy: float | str | None = None
     max_macs: float | str | None = None
 
     def __post_init__(self):
@@ -183,6 +189,7 @@ _KINDS: dict[str, tuple[str, Mapping[str, float] | None]] = {
     "max_size": ("size_bytes", BYTES),
     "max_download": ("download_bytes", BYTES),
     "max_memory": ("memory_bytes", BYTES),
+    "max_energy": ("energy_mj", ENERGIES),
     "max_macs": ("macs", COUNTS),
 }
 
@@ -195,7 +202,8 @@ class Objective:
     worth as much as halving size where their weights are equal. Of the drop it is points.
 
     Attributes:
-        weights: by ``"latency"``, ``"size"``, ``"download"``, ``"memory"``, ``"macs"``, ``"drop"``.
+        weights: by ``"latency"``, ``"size"``, ``"download"``, ``"memory"``, ``"energy"``,
+            ``"macs"``, ``"drop"``.
     """
 
     weights: tuple[tuple[str, float], ...]
@@ -240,6 +248,7 @@ _COSTS = {
     "size": "size_bytes",
     "download": "download_bytes",
     "memory": "memory_bytes",
+    "energy": "energy_mj",
     "macs": "macs",
     "drop": "drop",
 }

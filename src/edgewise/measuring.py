@@ -248,6 +248,7 @@ def _of_file(subject: Model | Artifact, timing: Timing | None, place: Place) -> 
     }
     if place.timed:
         found |= {"latency_ms": timing.latency, "load_ms": timing.load_ms}
+        found |= {"energy_mj": timing.energy_mj}
     return found
 
 

@@ -128,6 +128,7 @@ class Measurement:
     memory_bytes: int | None = None
     size_bytes: int | None = None
     load_ms: float | None = None
+    energy_mj: float | None = None
     agreement: Agreement | None = None
     device_agreement: Agreement | None = None
     machine: dict[str, Any] = field(default_factory=dict)
@@ -148,6 +149,8 @@ class Measurement:
         for name in ("memory_bytes", "size_bytes"):
             if (value := getattr(self, name)) is not None:
                 lines.append(f"{name.removesuffix('_bytes')} {value / 1000:,.1f} kB")
+        if self.energy_mj is not None:
+            lines.append(f"energy {self.energy_mj:.4g} mJ an inference")
         if (a := self.device_agreement) is not None:
             lines.append(f"as on this machine {a.top1:.2%} of {a.n} samples")
         return "\n  ".join(lines)

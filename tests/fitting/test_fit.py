@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import edgewise as ew
+from edgewise.edge.energy import Packages
 from edgewise.errors import InputError
 from edgewise.loading import load
 from edgewise.recipes import read_recipe
@@ -102,3 +103,12 @@ def test_what_cannot_be_is_refused_before_anything_is_tried(net, stripes, tmp_pa
     with pytest.raises(InputError, match=words):
         ew.fit(net, stripes, budget=ew.Budget(max_drop=1), folder=tmp_path / "run", **options)
     assert not list((tmp_path / "run").glob("trials/*"))
+
+
+@pytest.mark.skipif(bool(Packages().counters), reason="this machine counts energy")
+def test_energy_that_nobody_counts_is_refused_before_the_search(net, stripes, tmp_path):
+    with pytest.raises(InputError, match="energy is not counted here"):
+        ew.fit(
+            net, stripes, budget=ew.Budget(max_energy="5mJ"), runtime="onnxruntime",
+            folder=tmp_path / "run", cache=tmp_path / "cache",
+        )  # fmt: skip

@@ -45,6 +45,9 @@ class BudgetOptions:
         str | None, Option(metavar="BYTES", help="Of the artifact in a bundle.")
     ] = None
     max_memory: Annotated[str | None, Option(metavar="BYTES", help="Peak, as 2MB.")] = None
+    max_energy: Annotated[
+        str | None, Option(metavar="ENERGY", help="Of one inference, as 5mJ, where it is counted.")
+    ] = None
     max_macs: Annotated[
         str | None, Option(metavar="N", help="Multiply-accumulates of one sample, as 30M.")
     ] = None

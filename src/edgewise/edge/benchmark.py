@@ -55,6 +55,8 @@ class Timing:
         memory_bytes: the most physical memory that opening and running the file took beyond what
             the process held before; without the inputs that wait their turn.
         process_bytes: the most that the whole process held, with the runtime and Python.
+        energy_mj: millijoules that the processor took for one inference (`edgewise.edge.energy`);
+            None where it does not say.
         session: the same for files measured in one call of `benchmark`.
         states: `machine.state` there, after each sitting.
     """
@@ -71,6 +73,7 @@ class Timing:
     process_bytes: int
     session: int
     states: tuple[dict[str, Any], ...] = ()
+    energy_mj: float | None = None
 
     @property
     def latency(self) -> Latency:
@@ -197,6 +200,7 @@ class Seat:
 
     def __init__(self, worker: Worker, file: Subject, threads: int | None, place: Place):
         self.worker, self.place = worker, place
+        self.energies: list[float | None] = []
         there = [place.send(part) for part in runners.files(file.runtime, file.path)]
         self.opened = worker.ask(open=there[0], threads=threads)
         signature = signature_from(self.opened["signature"])
@@ -215,6 +219,7 @@ class Seat:
         longer = 10 * (block + SKIP) * self.slowest_s
         answer = self.worker.ask(run=block, skip=SKIP, longer=longer)
         self.peak_bytes = answer["peak_bytes"]
+        self.energies.append(answer.get("energy_mj"))
         return answer["ns"]
 
     @property
@@ -226,6 +231,7 @@ class Seat:
 
 def _timing(file: Subject, seats: list[Seat], ns: np.ndarray, session: int) -> Timing:
     opened = seats[0].opened
+    energies = [energy for seat in seats for energy in seat.energies]
     return Timing(
         subject=str(file.path),
         runtime=file.runtime,
@@ -239,6 +245,7 @@ def _timing(file: Subject, seats: list[Seat], ns: np.ndarray, session: int) -> T
         process_bytes=max(seat.peak_bytes for seat in seats),
         session=session,
         states=tuple(seat.state for seat in seats),
+        energy_mj=None if None in energies else sum(energies) / ns.size,
     )
 
 

@@ -56,6 +56,7 @@ import numpy as np
 from .. import errors
 from ..errors import DeviceError, EdgewiseError, RuntimeFailure
 from . import machine, profilers, runners, specimen
+from .energy import Packages
 from .wire import pack, unpack
 
 __all__ = ["Worker"]
@@ -231,6 +232,7 @@ class Session:
         self.threads = 1
         self.runner: runners.Runner | None = None
         self.feeds: Iterator[tuple[np.ndarray, ...]] = iter(())
+        self.packages = Packages()
 
     def answer(self, message: dict[str, Any]) -> dict[str, Any]:
         """Do what the message's first key says."""
@@ -290,9 +292,11 @@ class Session:
     def run(self, count: int, skip: int) -> dict[str, Any]:
         """Time `count` inferences, each by itself, after `skip` more, and wait for quiet."""
         self._time(skip)
+        before = self.packages.read()
         ns = self._time(count)
+        energy = self.packages.since(before)
         settle()
-        return {"ns": ns, "peak_bytes": peak_bytes()}
+        return {"ns": ns, "peak_bytes": peak_bytes(), "energy_mj": energy}
 
     def profile(self, runs: int) -> dict[str, Any]:
         """What each operator takes, by the runtime's own profiler."""

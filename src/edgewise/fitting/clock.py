@@ -83,6 +83,7 @@ class Clock:
             return figures
         return replace(
             figures,
+            energy_mj=timing.energy_mj,
             latency_ms=getattr(timing.latency, self.percentile),
             ratio=_luckiest(timing) / _luckiest(base),
             ratio_ci95=benchmark.compare(timing, base).ci95,

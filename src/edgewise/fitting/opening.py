@@ -13,7 +13,7 @@ from ..edge.doctor import examine
 from ..edge.place import Place
 from ..edge.runners import RUNTIMES
 from ..errors import EdgewiseError, InputError, MissingExtra
-from ..goals import Budget, Objective
+from ..goals import Budget, Figures, Objective
 from ..graph.axes import analyse
 from ..graph.blocks import blocks
 from ..graph.fold import CONVOLUTIONS, constant
@@ -151,8 +151,20 @@ def reference(search: Search, maker: Maker) -> Artifact:
         point = search.space.near({}, {"runtime": runtime, f"scheme.{runtime}": FLOAT})
         found = search.run([point], "as it is")
         if found and found[0].figures is not None:
+            _check_energy(search, found[0].figures)
             return maker(Task(search.space.recipe(point), runtime)).artifact
         if search.over:
             raise EdgewiseError(f"nothing was found yet: {search.over}")
         reasons += [f"{runtime}: {t.reason}" for t in found]
     raise EdgewiseError("the given model runs nowhere as it is: " + "; ".join(reasons))
+
+
+def _check_energy(search: Search, figures: Figures) -> None:
+    """Raises InputError where energy is asked for and nobody counts it."""
+    wanted = {name for name, weight in search.objective.weights if weight}
+    bounded = {limit.figure for limit in search.budget.limits}
+    if ("energy" in wanted or "energy_mj" in bounded) and figures.energy_mj is None:
+        raise InputError(
+            "energy is not counted here: Linux has it in /sys/class/powercap/intel-rapl:0 where "
+            "the processor tells, and shows it to root alone; run as root, or bound the latency"
+        )

@@ -69,7 +69,7 @@ def prove(
         value=tested.value, drop=tested.drop, drop_ci95=tested.drop_ci95, n=tested.n,
         ratio=difference.latency, ratio_ci95=difference.latency_ci95,
         latency_ms=after.latency_ms and getattr(after.latency_ms, budget.percentile),
-        memory_bytes=after.memory_bytes,
+        memory_bytes=after.memory_bytes, energy_mj=after.energy_mj,
     )  # fmt: skip
     if not roles.labelled:
         before, after = (

@@ -44,9 +44,11 @@ class Ranking:
         return self.excess(trial) == 0
 
     def steady(self, trial: Trial) -> float:
-        """The cost with multiply-accumulates in place of latency: what no clock disturbs, so that
-        the same search does the same again."""
-        mine, given = (replace(f, ratio=_macs(f)) for f in (trial.figures, self.given))
+        """The cost with multiply-accumulates in place of latency and energy: what no clock
+        disturbs, so that the same search does the same again."""
+        mine, given = (
+            replace(f, ratio=_macs(f), energy_mj=_macs(f)) for f in (trial.figures, self.given)
+        )
         return self.objective.cost(mine, given)
 
     def cheapest(self, trials: Sequence[Trial]) -> list[Trial]:

@@ -27,7 +27,7 @@ AMOUNTS = (0.3, 0.6, 0.45, 0.75, 0.15, 0.85, 0.9)
 BITS = (6, 5, 4)  # of weights, where the download counts
 RATES = (3.0, 2.0)  # bits of a weight once coded, likewise
 CUTTING = 0.4  # share of the time after which no more is cut untrained
-COSTS = {"macs": ("latency", "macs"), "parameters": ("size", "download", "memory")}
+COSTS = {"macs": ("latency", "macs", "energy"), "parameters": ("size", "download", "memory")}
 WIDTHS = {"macs": 4, "parameters": 1}  # of what is left: kernels like round numbers
 DECAY = 0.65  # share of the drop that is left after a rung more, at best
 ROUGH = 0.15  # a tenth of latency: how far off a short look at the clock may be
@@ -295,7 +295,7 @@ def _measures(search: Search) -> list[str]:
     wanted = {name for name, weight in search.objective.weights if weight >= 0.5}
     bounded = {limit.figure for limit in search.budget.limits}
     figures = {"latency": "latency_ms", "size": "size_bytes", "download": "download_bytes",
-               "memory": "memory_bytes", "macs": "macs"}  # fmt: skip
+               "memory": "memory_bytes", "macs": "macs", "energy": "energy_mj"}  # fmt: skip
     found = [
         of
         for of, names in COSTS.items()

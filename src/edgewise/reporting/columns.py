@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
-from .figures import bytes_text, metric_text, ms_text, percent_text, points_text, ratio_text
+from .figures import (
+    bytes_text,
+    energy_text,
+    metric_text,
+    ms_text,
+    percent_text,
+    points_text,
+    ratio_text,
+)
 from .report import Report, Row
 
 __all__ = ["CONDITIONS", "FIGURES", "Column", "filled", "name"]
@@ -123,6 +131,10 @@ CONDITIONS = (
     Column("p99", _percentile("p99"), "given from 662 runs on"),
     Column("load", _of("load_ms", ms_text), "to open the file, the runtime being imported"),
     Column("memory", _of("memory_bytes", bytes_text), "the most that opening and running took"),
+    Column(
+        "energy", _of("energy_mj", energy_text),
+        "of the processor for one inference, its rest included",
+    ),
     Column(
         "mean steps", _of("agreement.mean_steps", lambda v: f"{v:.2g}"),
         "mean difference between the file's and the model's outputs, in quantization steps",

@@ -9,6 +9,7 @@ __all__ = [
     "PROPORTIONS",
     "bytes_text",
     "count_text",
+    "energy_text",
     "interval_text",
     "lost_text",
     "machine_facts",
@@ -42,6 +43,11 @@ def count_text(number: float) -> str:
 def ms_text(ms: float) -> str:
     """``5.12 ms``, or ``512 µs`` below a millisecond."""
     return f"{_three(ms)} ms" if ms >= 0.9995 else f"{_three(ms * 1000)} µs"
+
+
+def energy_text(mj: float) -> str:
+    """``5.12 mJ``, or ``512 µJ`` below a millijoule."""
+    return f"{_three(mj)} mJ" if mj >= 0.9995 else f"{_three(mj * 1000)} µJ"
 
 
 def percent_text(share: float) -> str:

@@ -13,6 +13,7 @@ from .columns import Column
 from .figures import (
     bytes_text,
     count_text,
+    energy_text,
     lost_text,
     metric_text,
     ms_text,
@@ -114,6 +115,7 @@ def _columns(run: Run, *, intervals: bool = True) -> tuple[Column, ...]:
         Column("size", of("size_bytes", bytes_text)),
         Column("download", of("download_bytes", bytes_text), "of the same files in a bundle"),
         Column("memory", of("memory_bytes", bytes_text)),
+        Column("energy", of("energy_mj", energy_text), "of the processor for one inference"),
         Column("MACs", of("macs", count_text)),
         Column("misses", misses, "budgets that it does not hold", number=False),
     )

@@ -11,6 +11,7 @@ from ..run import Run
 from .figures import (
     bytes_text,
     count_text,
+    energy_text,
     lost_text,
     metric_text,
     ms_text,
@@ -49,6 +50,7 @@ TEXTS: dict[str, Callable[[Any], str]] = {
     "size_bytes": bytes_text,
     "download_bytes": bytes_text,
     "memory_bytes": bytes_text,
+    "energy_mj": energy_text,
     "macs": count_text,
 }
 
