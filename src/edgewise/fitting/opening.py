@@ -160,7 +160,11 @@ def reference(search: Search, maker: Maker) -> Artifact:
 
 
 def _check_energy(search: Search, figures: Figures) -> None:
-    """Raises InputError where energy is asked for and nobody counts it."""
+    """Whoever asks for energy hears at once that nobody counts it.
+
+    Raises:
+        InputError: so it is.
+    """
     wanted = {name for name, weight in search.objective.weights if weight}
     bounded = {limit.figure for limit in search.budget.limits}
     if ("energy" in wanted or "energy_mj" in bounded) and figures.energy_mj is None:

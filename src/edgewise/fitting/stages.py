@@ -157,9 +157,7 @@ def polish(search: Search) -> None:
     if not ranking.holds(best[0]):
         best += [t for t in search.good if _recovery(search, t)][-CLOSE:]
     for trial in best:
-        if search.ranking.holds(search.best) and search.ranking.cost(trial) > search.ranking.cost(
-            search.best
-        ):
+        if ranking.holds(search.best) and ranking.cost(trial) > ranking.cost(search.best):
             continue
         point = search.point_of(trial)
         if scheme_of(point) == "int8" and not point.get("condense"):
