@@ -42,11 +42,11 @@ class Figures:
         size_bytes: of the artifact's files.
         download_bytes: of the same files in a bundle.
         memory_bytes: peak, of opening and running it.
-        energy_mj: millijoules that the processor took for one inference.
         macs: multiply-accumulates of one sample.
         parameters: how many.
         expected: the drop that the given model expects by its own probabilities, in points; where
             targets tell the drop itself.
+        energy_mj: millijoules that the processor took for one inference.
     """
 
     value: float | None = None
@@ -59,10 +59,10 @@ class Figures:
     size_bytes: int | None = None
     download_bytes: int | None = None
     memory_bytes: int | None = None
-    energy_mj: float | None = None
     macs: int | None = None
     parameters: int | None = None
     expected: float | None = None
+    energy_mj: float | None = None
 
 
 @dataclass(frozen=True)

@@ -128,11 +128,11 @@ class Measurement:
     memory_bytes: int | None = None
     size_bytes: int | None = None
     load_ms: float | None = None
-    energy_mj: float | None = None
     agreement: Agreement | None = None
     device_agreement: Agreement | None = None
     machine: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    energy_mj: float | None = None
 
     def __str__(self) -> str:
         """One line a figure, each with its conditions."""
