@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from edgewise.reporting.figures import (
     bytes_text,
+    energy_text,
     lost_text,
     metric_text,
     ms_text,
@@ -29,6 +30,8 @@ from edgewise.reporting.figures import (
         (bytes_text(64_000), "64.0 kB"),
         (bytes_text(999_600), "1.00 MB"),
         (ms_text(0.0193), "19.3 µs"),
+        (energy_text(0.0193), "19.3 µJ"),
+        (energy_text(12.84), "12.8 mJ"),
         (ms_text(0.9999), "1.00 ms"),
         (ms_text(128.4), "128 ms"),
         (percent_text(0.9173), "91.73 %"),
