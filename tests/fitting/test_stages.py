@@ -252,3 +252,15 @@ def test_at_last_the_gaps_of_the_front_are_filled():
         assert high - low < 0.2 or 2**high - 2**low < 1.01e6 * grid
     # The formula loses 10 points at an amount of 0.7.
     assert max(search.point_of(t)["prune.amount"] for t in cuts) > 0.6
+
+
+@pytest.mark.parametrize(("spent", "size", "cuts"), [(50, 100, True), (50, 300, False),
+                                                     (80, 100, False)])  # fmt: skip
+def test_late_in_its_time_it_cuts_only_in_need(spent, size, cuts):
+    budget = ew.Budget(max_drop=5, max_size=size)  # int8 takes 250 bytes
+    search = search_with(budget, Limits(100, None), learning=None)
+    search.spent = spent
+    for name in stages(search):
+        if name == "polish":
+            break
+    assert any(t.stage == "cut" for t in search.trials) == cuts

@@ -26,7 +26,8 @@ __all__ = ["STAGES", "stages"]
 AMOUNTS = (0.3, 0.6, 0.45, 0.75, 0.15, 0.85, 0.9)
 BITS = (6, 5, 4)  # of weights, where the download counts
 RATES = (3.0, 2.0)  # bits of a weight once coded, likewise
-CUTTING = 0.4  # share of the time after which no more is cut untrained
+# Shares of the time after which no more is cut untrained: where the budgets hold, and where not.
+CUTTING, IN_NEED = 0.4, 0.7
 COSTS = {"macs": ("latency", "macs", "energy"), "parameters": ("size", "download", "memory")}
 WIDTHS = {"macs": 4, "parameters": 1}  # of what is left: kernels like round numbers
 DECAY = 0.65  # share of the drop that is left after a rung more, at best
@@ -107,7 +108,8 @@ def cut(search: Search) -> None:
     useless = dict.fromkeys(measures, 1.0)
     for amount in AMOUNTS:
         for of in measures:
-            if amount >= useless[of] or search.share > CUTTING:
+            latest = CUTTING if search.ranking.holds(search.best) else IN_NEED
+            if amount >= useless[of] or search.share > latest:
                 continue
             changes = {
                 "prune": True,
