@@ -142,8 +142,8 @@ def recovery(epochs: float) -> None:
 
 
 def sparse(epochs: float) -> None:
-    """The cubic schedule over the first 70 % of the steps; taught by the whole net, then half as
-    long again on mixed images by its word alone."""
+    """The cubic schedule over the first 70 % of the steps, taught by the whole net; then one and a
+    half times as long on mixed images, by its word alone."""
     data, master = images(), teacher("resnet20")
     training = Training(
         epochs, 128, Optimizer(rate=0.02), augment=("crop", "flip"), changes=(RisingSparsity(0.8),)

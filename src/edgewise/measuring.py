@@ -247,8 +247,8 @@ def _of_file(subject: Model | Artifact, timing: Timing | None, place: Place) -> 
         "agreement": subject.agreement,
     }
     if place.timed:
-        found |= {"latency_ms": timing.latency, "load_ms": timing.load_ms}
-        found |= {"energy_mj": timing.energy_mj}
+        found |= {"latency_ms": timing.latency, "load_ms": timing.load_ms,
+                  "energy_mj": timing.energy_mj}  # fmt: skip
     return found
 
 

@@ -30,7 +30,7 @@ def test_zeros_rise_and_never_go_back(allocation):
     rising = RisingSparsity(0.8, 0.0, 0.5, allocation, stages=10)
     before = 0.0
     for step in range(20):
-        changed = rising(module, step / 20)
+        changed = rising(module, step / 20, {})
         assert changed == (zeros(module) > before)
         before = zeros(module)
     assert before == pytest.approx(0.8, abs=0.01)

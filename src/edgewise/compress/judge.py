@@ -10,7 +10,7 @@ section 4.2), and say beside the loss that was counted which one is likely: few 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ __all__ = ["Judge", "choices", "judge_on"]
 BATCH = 64
 SUMS = 1e-2  # how far from 1 probabilities may add up
 COLDEST_HOTTEST = (-3.0, 3.0)  # logarithms of temperatures
+
+Rows = Iterable[tuple[Any, np.ndarray | None]]  # outputs and targets, by batch
 
 
 class Judge:
@@ -50,14 +52,13 @@ class Judge:
         self.metric = get_metric(metric) if split.source.labelled else None
         self.name = "expected accuracy" if self.metric is None else self.metric.name
         self._beliefs: np.ndarray | None = None
+        rows = self._run(model)
         if self.metric is None or self.metric.name == "accuracy":
-            rows = [(model(*inputs), targets) for inputs, targets in split.batches(BATCH)]
+            rows = list(rows)  # they are looked at twice, and the model runs once
             scores, targets = _gathered(rows)
             if self.metric is None or scores.ndim == 2:
                 self._beliefs = _beliefs(scores, targets)
-            outputs = iter([output for output, _ in rows])
-            model = lambda *inputs: next(outputs)  # noqa: E731 - it has run already
-        self.value, self._outcomes, self._worth = self._judged(model)
+        self.value, self._outcomes, self._worth = self._judged(rows)
 
     @property
     def description(self) -> str:
@@ -67,7 +68,7 @@ class Judge:
 
     def __call__(self, subject: Callable[..., Any]) -> Figures:
         """Value and drop, with its 95 % interval where it is known by sample."""
-        value, outcomes, worth = self._judged(subject)
+        value, outcomes, worth = self._judged(self._run(subject))
         sign = -100 if self.metric and not self.metric.higher_is_better else 100
         drop, bounds, expected = sign * (self.value - value), None, None
         if worth is not None:
@@ -86,14 +87,15 @@ class Judge:
         """How many points this one loses."""
         return self(subject).drop
 
-    def _judged(
-        self, subject: Callable[..., Any]
-    ) -> tuple[float, np.ndarray | None, np.ndarray | None]:
+    def _run(self, subject: Callable[..., Any]) -> Rows:
+        """Outputs and targets, a batch at a time."""
+        return ((subject(*inputs), targets) for inputs, targets in self.split.batches(BATCH))
+
+    def _judged(self, rows: Rows) -> tuple[float, np.ndarray | None, np.ndarray | None]:
         """The value; by sample whether it is right, and what the given model thinks of it."""
         tally = self.metric.tally() if self.metric else None
         chosen = []
-        for inputs, targets in self.split.batches(BATCH):
-            outputs = subject(*inputs)
+        for outputs, targets in rows:
             if tally:
                 tally.update(outputs, targets)
             if self._beliefs is not None:

@@ -10,7 +10,7 @@ from ..data import Data
 from ..data.split import Split
 from ..errors import DataError, InputError, StepError
 from ..graph.axes import Coupling
-from ..math.importance import CRITERIA, Criterion
+from ..math.importance import CRITERIA, Criterion, of_those_left
 from ..model import Model
 from .evidence import gather
 
@@ -71,26 +71,6 @@ def unit_scores(
         comparable = known is not None and known.comparable
         scores[evidence.group] = score if comparable else of_those_left(score)
     return scores
-
-
-def of_those_left(score: np.ndarray) -> np.ndarray:
-    """Scores by the root mean square of those in their group that are not smaller, in order.
-
-    A group whose small units have gone holds on to the others: what is compared between groups is
-    what a unit is to those that are there when its turn comes. Lee et al. 2021 (LAMP,
-    arXiv:2010.07611), equation 4, but for the mean in place of the sum: groups differ in units.
-
-    Args:
-        score: (units,), 0 or above; infinite for units that must stay.
-    """
-    order = np.argsort(score, kind="stable")
-    ordered = score[order][np.isfinite(score[order])]
-    left = np.arange(len(ordered), 0, -1)
-    size = np.sqrt(np.cumsum(ordered[::-1] ** 2)[::-1] / left)
-    rising = np.maximum.accumulate(ordered / np.maximum(size, 1e-30))
-    found = np.array(score, np.float64)  # what is infinite stays so: it is never to be cut
-    found[order[: len(ordered)]] = rising * (1 + 1e-12 * np.arange(len(ordered)))  # strictly
-    return found
 
 
 def calibration(data: Data | None, samples: int, what: str) -> Split:

@@ -219,7 +219,7 @@ class Seat:
         longer = 10 * (block + SKIP) * self.slowest_s
         answer = self.worker.ask(run=block, skip=SKIP, longer=longer)
         self.peak_bytes = answer["peak_bytes"]
-        self.energies.append(answer.get("energy_mj"))
+        self.energies.append(answer.get("energy_mj"))  # an older worker on a device counts none
         return answer["ns"]
 
     @property

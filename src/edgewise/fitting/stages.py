@@ -200,9 +200,9 @@ def widen(search: Search) -> None:
     """What a softer or a harder budget would get: more of the cuts on the front that no training
     made, between those that are far apart, then beyond the last."""
     while not search.over and sum(t.stage == "widen" for t in search.trials) < WIDENED:
-        if (found := _gap(search)) is None:
+        if not (found := _gaps(search)):
             return
-        search.run([found], "widen")
+        search.run(found[: search.crew.size], "widen")
 
 
 STAGES: dict[str, Callable[[Search], None]] = {
@@ -216,17 +216,17 @@ STAGES: dict[str, Callable[[Search], None]] = {
 }
 
 
-def _gap(search: Search) -> Point | None:
-    """The middle of the widest gap between neighbours; None where there is none left."""
+def _gaps(search: Search) -> list[Point]:
+    """The middles of the gaps between neighbours, the widest first."""
     tried = [t for t in search.good if not _recovery(search, t)]
     front = front_of([t for t in tried if t.figures.drop < WORST], steady_values)
     reached = [steady_values(t.figures) for t in front]
     gaps = []
     for point, rows in _families(search, tried):
         for (low, trial), (high, other) in pairwise(rows):
-            here = (trial in front) + (other in front or other.figures.drop >= WORST)
+            there = trial in front and (other in front or other.figures.drop >= WORST)
             middle = np.mean([steady_values(t.figures) for t in (trial, other)], axis=0)
-            if here == 2 and not any((values <= middle).all() for values in reached):
+            if there and not any((values <= middle).all() for values in reached):
                 gaps.append((_apart(trial, other), (low + high) / 2, point))
         if rows[-1][1] in front:
             gaps.append((NEAR, rows[-1][0] + BEYOND, point))
@@ -236,7 +236,7 @@ def _gap(search: Search) -> Point | None:
         for width, amount, point in sorted(gaps, key=lambda gap: -gap[0])
         if width >= NEAR and amount <= grid.high
     ]
-    return next((point for point in points if search.known(point) is None), None)
+    return [point for point in points if search.known(point) is None]
 
 
 def _families(

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["CRITERIA", "Activity", "Criterion", "Evidence", "Known", "Slices"]
+__all__ = ["CRITERIA", "Activity", "Criterion", "Evidence", "Known", "Slices", "of_those_left"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Known:
         score: gives float (units,), the larger the more important.
         needs: ``"gradients"`` or ``"activity"`` beside the weights, or "".
         comparable: whether scores of different groups are compared as they are; others by what
-            is left of their group (`edgewise.compress.scores.of_those_left`).
+            is left of their group (`of_those_left`).
     """
 
     score: Criterion
@@ -172,6 +173,26 @@ def activation(evidence: Evidence) -> Tensor:
 def apoz(evidence: Evidence) -> Tensor:
     """One minus the average percentage of zeros (Hu et al., arXiv:1607.03250, equation 1)."""
     return 1 - evidence.activity.zeros
+
+
+def of_those_left(score: np.ndarray) -> np.ndarray:
+    """Scores by the root mean square of those in their group that are not smaller, in order.
+
+    A group whose small units have gone holds on to the others: what is compared between groups is
+    what a unit is to those that are there when its turn comes. Lee et al. 2021 (LAMP,
+    arXiv:2010.07611), equation 4, but for the mean in place of the sum: groups differ in units.
+
+    Args:
+        score: (units,), 0 or above; infinite for units that must stay.
+    """
+    order = np.argsort(score, kind="stable")
+    order = order[np.isfinite(score[order])]
+    left = np.arange(len(order), 0, -1)
+    size = np.sqrt(np.cumsum(score[order][::-1] ** 2)[::-1] / left)
+    rising = np.maximum.accumulate(score[order] / np.maximum(size, 1e-30))
+    found = np.array(score, np.float64)  # what is infinite stays so
+    found[order] = rising * (1 + 1e-12 * np.arange(len(order)))  # strictly
+    return found
 
 
 def _made(evidence: Evidence) -> list[Slices]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from types import MappingProxyType
 
 import torch
 from torch import Tensor, fx
@@ -17,7 +16,6 @@ __all__ = ["RisingSparsity"]
 
 ALLOCATIONS = ("layer", "global", "erdos-renyi", "lamp")
 CRITERIA = ("magnitude", "movement")
-NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -82,9 +80,7 @@ class RisingSparsity:
         return self.amount * (1 - (1 - stage / self.stages) ** 3)
 
     @torch.no_grad()
-    def __call__(
-        self, module: fx.GraphModule, at: float, movement: Mapping[str, Tensor] = NOTHING
-    ) -> bool:
+    def __call__(self, module: fx.GraphModule, at: float, movement: Mapping[str, Tensor]) -> bool:
         weights = dict(self._weights(module))
         total = sum(w.numel() for w in weights.values())
         zeros = sum(int((w == 0).sum()) for w in weights.values())
